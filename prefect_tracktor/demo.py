@@ -27,7 +27,7 @@ _MARKER = ".made-by-prefect-tracktor"
 
 
 def main() -> int:
-    """Run the demo in a folder of its own."""
+    """Run the demo in a new folder."""
     _fresh_folder(FOLDER)
     # Prefect reads its settings when it is imported, also from files in the working directory, and
     # the demo must not use your server or your Prefect Cloud: so it runs in another process.

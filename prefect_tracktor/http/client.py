@@ -35,7 +35,7 @@ class HttpClient:
     """HTTP client for sync code, which keeps its connection for many requests."""
 
     def __init__(self, *, seconds: float) -> None:
-        # what a response about one customer sets is not sent along with the next request
+        # a cookie from a response about one customer must not be sent with the next request
         no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         timeout = httpx.Timeout(None, connect=_SECONDS_TO_CONNECT)
         with proxy_errors():

@@ -105,7 +105,7 @@ class Faults(BaseModel):
 
 @dataclass(frozen=True)
 class InjectedFault:
-    """The fault of a request or delivery, if any, and how it shows."""
+    """The fault of a request or delivery, if any, and its form."""
 
     kind: Fault | None
     is_processed: bool = True

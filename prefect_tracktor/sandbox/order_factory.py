@@ -72,7 +72,7 @@ EXPORT_COLUMNS = (
 
 
 class Scenario(Enum):
-    """The case that an order is an example of."""
+    """The case that an order represents."""
 
     EXPIRED = "has an email address and an expired parcel that has not arrived"
     JUST_READY = "has an email address and one parcel, which is ready to be sent"
