@@ -23,7 +23,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
-    with MailServer() as mail, Sandbox(Shop(orders=3, expired=0), mail=mail) as tracktor:
+    with MailServer() as mail, Sandbox(Shop(orders=3, expired=0)) as tracktor:
         reader = Reader(tmp_path, tracktor, mail, from_nothing=False)
         yield reader
         reader.close()

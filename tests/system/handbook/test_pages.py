@@ -38,7 +38,7 @@ def reader(
         request.getfixturevalue("prefect_api")
     monkeypatch.chdir(tmp_path)
     shop = Shop(orders=200, expired=10, just_ready=3, now=datetime.now(UTC))
-    with MailServer() as mail, Sandbox(shop, mail=mail) as tracktor:
+    with MailServer() as mail, Sandbox(shop) as tracktor:
         uses_blocks = not from_nothing and _NEEDS_BLOCKS.search(page.read_text("utf-8"))
         reader = Reader(tmp_path, tracktor, mail, from_nothing, with_blocks=bool(uses_blocks))
         with temporary_settings(updates={PREFECT_HOME: reader.home}):

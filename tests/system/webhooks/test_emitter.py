@@ -249,7 +249,7 @@ def test_a_change_in_the_shop_becomes_an_event_at_prefect(
         ]
         assert on_their_way
         tracktor.shop.set_status(order_id, status="delivered")
-        tracktor.settle()
+        tracktor.wait_for_deliveries()
         assert {delivery.status for delivery in tracktor.deliveries} == {200}
         for attempt in eventually():
             with attempt:
