@@ -63,10 +63,10 @@ def send_events(events: Sequence[Event]) -> set[UUID]:
     Example:
         >>> import datetime as dt
         >>> from prefect_tracktor import Fulfillment
-        >>> from prefect_tracktor.events import exception_event
-        >>> parcel = Fulfillment(fulfillment_id=7, exception_status="expired")
+        >>> from prefect_tracktor.events import fulfillment_event
+        >>> parcel = Fulfillment(fulfillment_id=7, shipment_status="delivered")
         >>> now = dt.datetime.now(dt.UTC)
-        >>> event = exception_event(parcel, account=credentials.account, received=now)
+        >>> event = fulfillment_event(parcel, account=credentials.account, received=now)
         >>> send_events([event]) == {event.id}
         True
     """

@@ -14,8 +14,10 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.events import Event
 
 from prefect_tracktor import EventOrders, Fulfillment, TracktorCredentials
+from prefect_tracktor.conditions import Condition
 from prefect_tracktor.deploy import Shop, saved
-from prefect_tracktor.events import exception_event, fulfillment_event, send_events
+from prefect_tracktor.events import condition_event, fulfillment_event, send_events
+from prefect_tracktor.models import Order
 from prefect_tracktor.sandbox import Sandbox
 from prefect_tracktor.sandbox import Shop as SandboxShop
 from tests.support.programs import PROJECT, waiting
@@ -72,7 +74,13 @@ def test_they_are_those_that_events_named_since_then_of_that_account(
     late = events_of([502, 503, 502], account="berlin", status="in_transit", hours_ago=5)
     exception = Fulfillment(fulfillment_id=7, order_id=504, exception_status="expired")
     odd = Event(event="tracktor.order.odd", resource={"prefect.resource.id": "tracktor.order.9"})
-    mine = [*late, exception_event(exception, account="berlin", received=datetime.now(UTC)), odd]
+    from_a_flow = condition_event(
+        Order(order_id=504),
+        Condition("exception:expired", exception),
+        account="berlin",
+        received=datetime.now(UTC),
+    )
+    mine = [*late, from_a_flow, odd]
     stored([*mine, *events_of([505], account="alpine")])
     found = EventOrders(since=since, account="berlin").find_orders()
     assert sorted(found.order_ids) == [502, 503]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_tracktor.conditions import Condition
+from prefect_tracktor.conditions import Condition, conditions_of
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events import (
     Kind,
@@ -16,16 +16,17 @@ from prefect_tracktor.events import (
     condition_event,
     condition_event_name,
     event_name,
-    exception_event,
     fulfillment_event,
     order_event,
     status_slug,
 )
 from prefect_tracktor.events.schema import least_advanced, read_delivery
 from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.thresholds import Thresholds
 
 ACCOUNT = "b6ef35fe18ed39251365"
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+LONG_KEY = "engraved_polished_packed_labelled_and_ready_to_be_handed_ove"
 DELIVERED = {"key": "delivered", "label": "Delivered", "datetime": "2026-11-20T10:00:00+01:00"}
 
 
@@ -52,6 +53,12 @@ def step(key: str, day: int) -> dict[str, str]:
 
 def of_parcel(**fields: Any) -> Any:
     return fulfillment_event(parcel(**fields), account=ACCOUNT, received=NOW)
+
+
+def of_exception(*, received: dt.datetime = NOW, **fields: Any) -> Any:
+    found = parcel(**fields)
+    condition = Condition(f"exception:{found.exception_status}", found)
+    return condition_event(order(), condition, account=ACCOUNT, received=received)
 
 
 def of_order(*parcels: dict[str, Any], **fields: Any) -> Any:
@@ -127,7 +134,7 @@ def test_events_and_flows_see_the_same_status(fields: dict[str, Any]) -> None:
 
 def test_an_id_belongs_to_one_account_and_one_kind() -> None:
     elsewhere = fulfillment_event(parcel(), account="another", received=NOW)
-    trouble = exception_event(parcel(exception_status="delivered"), account=ACCOUNT, received=NOW)
+    trouble = of_exception(exception_status="delivered")
     of_an_order = of_order(order_id=7, statuses=["delivered"])
     assert len({of_parcel().id, elsewhere.id, trouble.id, of_an_order.id}) == 4
 
@@ -158,6 +165,9 @@ def test_a_step_is_found_by_its_label_for_a_custom_status() -> None:
         ("", "pre_transit"),
         (None, "pre_transit"),
         ("x" * 500, "x" * 60),
+        # a trigger has the key of a status, and an event its label
+        ("Engraved --- polished, packed, labelled --- and ready to be handed over", LONG_KEY),
+        (LONG_KEY + "_to_be_handed_over", LONG_KEY),
     ],
 )
 def test_a_status_becomes_part_of_a_name(status: str | None, slug: str) -> None:
@@ -208,23 +218,18 @@ def test_an_orders_news_is_no_other_because_one_of_its_parcels_moved_on() -> Non
     assert then.id == now.id
 
 
-def test_trouble_is_an_event_with_the_time_at_which_it_was_found() -> None:
-    event = exception_event(parcel(exception_status="expired"), account=ACCOUNT, received=NOW)
+def test_an_exception_event_occurs_when_the_exception_is_found() -> None:
+    event = of_exception(exception_status="expired")
     assert event.event == "tracktor.fulfillment.exception.expired"
     assert event.occurred == NOW
-    again = exception_event(
-        parcel(exception_status="expired"), account=ACCOUNT, received=NOW + dt.timedelta(hours=6)
-    )
-    assert again.id == event.id
-    with pytest.raises(InvalidInput, match="fulfillment 7 has no exception_status"):
-        exception_event(parcel(), account=ACCOUNT, received=NOW)
+    later = NOW + dt.timedelta(hours=6)
+    assert of_exception(exception_status="expired", received=later).id == event.id
 
 
 def test_an_event_has_what_a_person_needs() -> None:
-    of_shop = parcel(
+    event = of_exception(
         exception_status="undelivered", shop_url="https://your-store.myshopify.com/?token=x"
     )
-    event = exception_event(of_shop, account=ACCOUNT, received=NOW)
     assert event.payload["shop"] == "your-store"
     assert event.payload["exception_label"] == "Failed Attempt"
     assert event.payload["order_url"] == "https://admin.shopify.com/store/your-store/orders/1001"
@@ -260,6 +265,23 @@ def test_a_condition_of_an_order_is_an_event_that_began_when_it_did() -> None:
         order(statuses=["Sewing"]), Condition("status:sewing"), account=ACCOUNT, received=NOW
     )
     assert sewing.event == "tracktor.order.sewing"
+
+
+def test_the_event_for_a_status_has_that_status_and_not_the_first_of_its_order() -> None:
+    sewing_and_cutting = order(statuses=["Sewing", "Cutting"])
+    event = condition_event(
+        sewing_and_cutting, Condition("status:cutting"), account=ACCOUNT, received=NOW
+    )
+    assert (event.event, event.payload["shipment_status"]) == ("tracktor.order.cutting", "Cutting")
+
+
+def test_a_delivered_order_gives_delivered_events_of_its_parcels() -> None:
+    unseen = {"fulfillment_id": 7, "shipment_status": "in_transit"}
+    delivered = order(unseen, statuses=["delivered"])
+    [condition] = conditions_of(delivered, Thresholds(), NOW)
+    event = condition_event(delivered, condition, account=ACCOUNT, received=NOW)
+    assert event.event == "tracktor.fulfillment.delivered"
+    assert event.payload["shipment_status"] == "delivered"
 
 
 @pytest.mark.parametrize(
