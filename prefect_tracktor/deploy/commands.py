@@ -14,7 +14,7 @@ from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 
 from prefect_tracktor.deploy.apply import Registration, compare, left_over
 from prefect_tracktor.deploy.serve import claim, serve_until_stopped, stop
-from prefect_tracktor.deploy.shop import Shop, settings
+from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.deploy.shops import (
     Build,
     build_deployments,
@@ -28,6 +28,7 @@ from prefect_tracktor.setup.environment import (
     check_names,
     file_of,
     prefect_address,
+    settings,
     warnings,
 )
 from prefect_tracktor.setup.project import documents, folder_of, modules_of, variables_of

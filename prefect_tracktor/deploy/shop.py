@@ -1,6 +1,5 @@
 """Settings of a shop, from `flows/shops.py` or from environment variables."""
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from prefect_tracktor import InvalidInput, StatusStage
 from prefect_tracktor.saved_blocks import NAME_PATTERN, SHARED
-from prefect_tracktor.setup.environment import file_of, listed, read
+from prefect_tracktor.setup.environment import listed, settings
 from prefect_tracktor.sources.cells import flag_of
 
 
@@ -90,8 +89,3 @@ def shop_of_the_environment() -> Shop:
         announce_exceptions=announce_exceptions,
         from_environment=True,
     )
-
-
-def settings() -> dict[str, str]:
-    """Read the variables of the environment and of the file `.env` in the working directory."""
-    return read(file_of(None), os.environ)

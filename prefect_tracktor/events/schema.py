@@ -98,8 +98,8 @@ def status_slug(status: str | None) -> str:
     """Return a status, as the API gives it or by its label, in the form that event names use.
 
     The form has the status's letters and digits, of any script, in lower case, with one underscore
-    between words, 60 characters at most. It is `pre_transit` [inferred] without a status, and `custom` for one without
-    letters.
+    between words, 60 characters at most. It is `pre_transit` [inferred] without a status, and
+    `custom` for one without letters.
 
     Example:
         >>> [status_slug(status) for status in ("in_transit", "Gravur läuft!", None)]

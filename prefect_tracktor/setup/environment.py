@@ -58,6 +58,11 @@ def file_of(named: Path | None) -> Path | None:
     return named
 
 
+def settings() -> dict[str, str]:
+    """Read the variables of the environment and of the file `.env` in the working directory."""
+    return read(file_of(None), os.environ)
+
+
 def read(file: Path | None, environment: Environment, *, file_wins: bool = False) -> dict[str, str]:
     """Merge the variables of a file and of the environment."""
     in_file = dict(_variables_in(file)) if file is not None else {}

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
+from pathlib import Path
 from unittest.mock import patch
 
 import httpx
@@ -151,3 +152,18 @@ def test_a_token_and_a_template_are_printed(capsys: pytest.CaptureFixture[str]) 
     assert receive(SETTINGS | {"TRACKTOR_RECEIVER_TOKEN": token}, "template") == 0
     assert "tracktor.shop.b6ef35fe18ed39251365" in capsys.readouterr().out
     assert len(token) == 43
+
+
+def test_the_receiver_reads_its_settings_from_the_env_file(
+    no_prefect: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{name}={value}\n" for name, value in SETTINGS.items()]
+    (tmp_path / ".env").write_text("".join(lines))
+    assert receive({}, "template") == 0
+    assert "tracktor.shop.b6ef35fe18ed39251365" in capsys.readouterr().out
+    assert receive({"TRACKTOR_RECEIVER_TOKEN": "short"}) == 2
+    assert "the token must have at least 22" in capsys.readouterr().err
