@@ -1,7 +1,6 @@
 """Builders of deployments: saved blocks, schedules, limits, descriptions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -33,10 +32,6 @@ from prefect_tracktor.saved_blocks import SHARED, find_block, find_block_of_shop
 
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 Setting = TypeVar("Setting")
-
-# mark the schedule and the triggers that a file in `flows/` defines; users may add others in the UI
-SCHEDULE = "as-in-flows"
-AS_IN_FLOWS = "Defined in the deployment's file in flows/. Edit it there."
 
 # a fixed start of all intervals: deploying again does not postpone the next run
 _INTERVALS_FROM = datetime(2026, 1, 1, tzinfo=UTC)
@@ -221,21 +216,25 @@ def deployment_of(
         at_once: How many of its runs may run at the same time; further runs wait.
 
     Raises:
-        InvalidInput: A rule's channel is not saved, so its secrets would be stored.
+        InvalidInput: The mailer or a rule's channel is not saved, so its secrets would be stored.
     """
-    blocks = _blocks_with_mode(parameters, shop)
-    switch, make_safe = _MODE if blocks else _READ_ONLY
+    senders = senders_of(parameters)
+    for block in senders.values():
+        _check_saved(block)
+    switch, make_safe = _MODE if senders else _READ_ONLY
     return flow.to_deployment(  # type: ignore[return-value]  # not in a loop
         name=shop.prefix + name,
         description=_DESCRIPTION.format(
             what=description.strip(),
-            switch=switch.format(name=shop.name, blocks=" and ".join(blocks)),
+            switch=switch.format(
+                name=shop.name, blocks=" and ".join(f"`{slug}`" for slug in senders)
+            ),
             starts="its schedule on this page" if schedule else "its trigger under *Automations*",
             make_safe=make_safe,
         ),
         parameters=dict(parameters),
-        schedule=replace(schedule, slug=SCHEDULE) if schedule else None,
-        triggers=[trigger.model_copy(update={"description": AS_IN_FLOWS}) for trigger in triggers],
+        schedule=schedule,
+        triggers=[*triggers],
         concurrency_limit=ConcurrencyLimitConfig(
             limit=at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
         ),
@@ -249,16 +248,23 @@ def deployment_of(
     )
 
 
-def _blocks_with_mode(parameters: Mapping[str, Any], shop: Shop) -> list[str]:
-    blocks = [f"`tracktor-mailer/{shop.name}`"] if parameters.get("mailer") else []
-    for channel in filter(None, channels_of(parameters.get("rules") or [])):
-        if not (name := saved_name(channel)):
-            raise InvalidInput(
-                "rules: a deployment needs a saved channel: run prefect-tracktor blocks, or save it"
-                ' in Prefect\'s UI, and write channel=HttpChannel.load("NAME") into the rule'
-            )
-        blocks.append(f"`{channel.get_block_type_slug()}/{name}`")
-    return blocks
+def senders_of(parameters: Mapping[str, Any]) -> dict[str, Mailer | HttpChannel]:
+    """Return a deployment's mailer and channels, whose modes decide whether messages go out."""
+    blocks = [parameters.get("mailer"), *channels_of(parameters.get("rules") or [])]
+    return {
+        f"{block.get_block_type_slug()}/{saved_name(block)}": block
+        for block in blocks
+        if isinstance(block, Mailer | HttpChannel)
+    }
+
+
+def _check_saved(block: Mailer | HttpChannel) -> None:
+    if not saved_name(block):
+        kind, field = type(block).__name__, "mailer" if isinstance(block, Mailer) else "rules"
+        raise InvalidInput(
+            f"{field}: a deployment needs a saved {kind}: run prefect-tracktor blocks, or save it"
+            f' in Prefect\'s UI, and write {kind}.load("NAME")'
+        )
 
 
 def _left_out_by_shopify(field: str, variable: str, shop: Shop) -> str:

@@ -13,7 +13,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 
 from prefect_tracktor.deploy.apply import Registration, compare, left_over
-from prefect_tracktor.deploy.serve import claim, serve_until_stopped, stop
+from prefect_tracktor.deploy.serve import claim, new_claim, serve_until_stopped, stop
 from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.deploy.shops import (
     Build,
@@ -63,8 +63,9 @@ def serve(selection: Selected = ALL) -> int:
         if not served:
             return 2
         _print_left_pools(registrations)
-        claimed = claim(client, served)
+        claimed = new_claim()
         try:
+            claim(client, served, claimed)
             serve_until_stopped(served)
         finally:
             stop(client, served, claimed)

@@ -78,11 +78,13 @@ def serve_until_stopped(deployments: Mapping[UUID, RunnerDeployment]) -> None:
         return
 
 
-def claim(client: SyncPrefectClient, deployments: Iterable[UUID]) -> str:
+def new_claim() -> str:
+    """Name this process and its start."""
+    return f"{socket.gethostname()}, process {os.getpid()}{_SINCE}{datetime.now(UTC).isoformat()}"
+
+
+def claim(client: SyncPrefectClient, deployments: Iterable[UUID], claimed: str) -> None:
     """Record on deployments that this process serves them, and print which other process does."""
-    claimed = (
-        f"{socket.gethostname()}, process {os.getpid()}{_SINCE}{datetime.now(UTC).isoformat()}"
-    )
     others = set()
     for deployment_id in deployments:
         variables = client.read_deployment(deployment_id).job_variables
@@ -92,7 +94,6 @@ def claim(client: SyncPrefectClient, deployments: Iterable[UUID]) -> str:
     for other in sorted(others):
         print(f"Also served by {other}. If that process still runs, stop it, or restart it after")
         print("this one has ended: a process that ends pauses the deployments that it serves.")
-    return claimed
 
 
 def stop(client: SyncPrefectClient, deployments: Iterable[UUID], claimed: str) -> None:

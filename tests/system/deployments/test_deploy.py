@@ -19,11 +19,14 @@ from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.types.entrypoint import EntrypointType
 
 from flows import expired_exceptions, reconcile, status_change, webhooks
+from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.cli import main
-from prefect_tracktor.deploy import Shop, commands, every
+from prefect_tracktor.deploy import Shop, commands, every, saved
 from prefect_tracktor.deploy.apply import STOPPED
+from prefect_tracktor.flows import sync_webhooks
 from tests.system.deployments.conftest import (
     DEPLOYMENTS,
     Server,
@@ -296,6 +299,47 @@ def test_a_pipeline_of_the_users_own_that_bears_the_tag_is_not_called_left_over(
     )
     assert deploy_all("--dry-run") == 0
     assert "left over" not in capsys.readouterr().out
+
+
+def test_a_file_with_a_plain_prefect_deployment_has_one_schedule_however_often_it_is_deployed(
+    no_deployments: None,
+    pool: str,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
+) -> None:
+    def plain(_shop: Shop) -> Any:
+        trigger = DeploymentEventTrigger(name="Mine", expect={"tracktor.order.delivered"})
+        return sync_webhooks.to_deployment(
+            "mine",
+            cron="0 9 * * *",
+            triggers=[trigger],
+            parameters={"credentials": saved(TracktorCredentials, Shop()), "wanted": []},
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+
+    monkeypatch.setattr(commands, "build_functions", lambda _modules: {"mine": plain})
+    assert deploy_all() == 0
+    assert deploy_all() == 0
+    assert "unchanged  Sync webhooks/mine" in capsys.readouterr().out
+    assert len(server["Sync webhooks/mine"].schedules) == 1
+    assert server.automation_of("Sync webhooks/mine").name == "Mine"
+
+
+def test_a_deployment_with_two_schedules_is_refused(
+    no_deployments: None,
+    pool: str,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
+) -> None:
+    def twice(_shop: Shop) -> Any:
+        return sync_webhooks.to_deployment("mine", schedules=[Cron("0 9 * * *"), Cron("0 8 * * *")])
+
+    monkeypatch.setattr(commands, "build_functions", lambda _modules: {"mine": twice})
+    assert deploy_all() == 2
+    assert "flows/mine.py has 2 schedules: keep one" in capsys.readouterr().out
+    assert not server.names()
 
 
 def test_a_deployment_that_the_server_refuses_does_not_keep_the_others(

@@ -77,7 +77,7 @@ def test_a_shop_without_emails_is_deployed_with_its_channel_and_no_mailer(
     unsaved = HttpChannel(address=address, body=body, recipient="{{ order.order_phone }}")
     monkeypatch.setattr(notify, "RULES", [RULES[0].model_copy(update={"channel": unsaved})])
     assert deploy_all("--only", "notify") == 2
-    assert "rules: a deployment needs a saved channel" in capsys.readouterr().out
+    assert "rules: a deployment needs a saved HttpChannel" in capsys.readouterr().out
     unsaved.save("sms", overwrite=True)
     channel: Any = HttpChannel.load("sms")
     rules = [RULES[0].model_copy(update={"channel": channel})]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
@@ -30,7 +31,7 @@ from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Shop, commands, saved, shop_of_the_environment
 from prefect_tracktor.deploy.apply import STOPPED
 from prefect_tracktor.deploy.builders import for_scanning
-from prefect_tracktor.deploy.serve import SERVED_BY, claim, stop
+from prefect_tracktor.deploy.serve import SERVED_BY, claim, new_claim, stop
 from prefect_tracktor.errors import InvalidInput, NotSetUp
 from tests.system.deployments.conftest import Server, remove_deployments
 
@@ -162,7 +163,7 @@ def served_again(
         patched.setattr(commands, "serve_until_stopped", lambda _deployments: None)
         assert main(["deploy", "--work-pool", pool, *only]) == 0
         found = {"after workers": serve(), "again": serve()}
-        claim(server.client, [server[MAIL].id])
+        claim(server.client, [server[MAIL].id], new_claim())
         found["beside another process"] = serve()
         patched.chdir(folder)
         return found | {"after it": serve()}
@@ -215,11 +216,24 @@ def test_what_another_process_took_over_goes_on_when_the_first_one_stops(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def until_another_takes_over(_deployments: object) -> None:
-        claim(server.client, [server[MAIL].id])
+        claim(server.client, [server[MAIL].id], new_claim())
 
     monkeypatch.setattr(commands, "serve_until_stopped", until_another_takes_over)
     assert main(["serve", "--only", "expired_exceptions"]) == 0
     assert not server[MAIL].paused
+
+
+def test_deployments_are_paused_when_the_api_fails_before_they_are_served(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise httpx.ConnectError("no route to Prefect")
+
+    monkeypatch.setattr(commands, "claim", fail)
+    assert main(["serve", "--only", "expired_exceptions"]) == 2
+    assert server[MAIL].paused
+    assert STOPPED in server[MAIL].tags
+    assert "Prefect's API does not answer" in capsys.readouterr().err
 
 
 def test_each_process_interrupts_its_own_runs(
@@ -231,11 +245,11 @@ def test_each_process_interrupts_its_own_runs(
     def run_in(state: State[None]) -> UUID:
         return client.create_flow_run_from_deployment(mail.id, state=state).id
 
-    first = claim(client, [mail.id])
+    claim(client, [mail.id], first := new_claim())
     # the signal that ended the process reached the third one, too
     of_first = [run_in(Running()), run_in(Pending()), run_in(Crashed())]
     over = run_in(Completed())
-    second = claim(client, [mail.id])
+    claim(client, [mail.id], second := new_claim())
     of_second = run_in(Running())
     stop(client, [mail.id], first)
     assert [name_of_state(client, run) for run in of_first] == ["AwaitingRetry"] * 3
