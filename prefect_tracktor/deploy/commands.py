@@ -31,7 +31,13 @@ from prefect_tracktor.setup.environment import (
     settings,
     warnings,
 )
-from prefect_tracktor.setup.project import documents, folder_of, modules_of, variables_of
+from prefect_tracktor.setup.project import (
+    documents,
+    folder_of,
+    mistakes_located,
+    modules_of,
+    variables_of,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +122,9 @@ def _read_flows(selection: Selection) -> tuple[Sequence[Shop], dict[str, Build]]
     modules = modules_of("flows")
     functions = build_functions(modules)
     check_names(selection.only, functions, "deployment in flows/")
-    shops = select_shops(modules["shops"].shops(), selection.shop)
+    with mistakes_located("flows/shops.py"):
+        defined = modules["shops"].shops()
+    shops = select_shops(defined, selection.shop)
     for warning in warnings(file_of(None), variables, variables_of(documents())):
         print(f"Warning: {warning}")
     return shops, functions

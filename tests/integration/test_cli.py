@@ -321,20 +321,34 @@ def status_of(arguments: list[str]) -> int | str | None:
         return end.code
 
 
+RULE = "from prefect_tracktor import NotificationRule\nNotificationRule(name='late', when=['lost'])"
+
+
 @pytest.mark.parametrize(
-    ("source", "problem"),
+    ("file", "source", "problem"),
     [
-        ("def deployment(shop:\n", "mine.py, line 1: '(' was never closed; correct it"),
-        ("import no_such_package\n", "flows/mine.py cannot be imported (No module named"),
-        ("from prefect import nothing\n", "flows/mine.py cannot be imported (cannot import"),
+        ("flows/mine.py", "def deployment(shop:", "line 1: '(' was never closed; correct it"),
+        (
+            "flows/mine.py",
+            "import no_such_package",
+            "line 1: No module named 'no_such_package'; install what it needs, or",
+        ),
+        ("flows/mine.py", "from prefect import nothing", "line 1: cannot import"),
+        ("flows/mine.py", "\n\nRULES = [Rule()]", "line 3: name 'Rule' is not defined; "),
+        ("flows/mine.py", RULE, "line 2: when: 'lost' is not a condition"),
+        ("flows/shops.py", "def shops():\n    return [Shop('a')]", "line 2: name 'Shop' is not"),
+        ("flows/shops.py", "SHOPS = []", "has no attribute 'shops'"),
+        ("blocks/documents.py", "BLOCKS = []", "has no attribute 'DOCUMENTS'"),
+        ("blocks/documents.py", "import os\nos.path(1)", "line 2: 'module' object is not callable"),
     ],
 )
-def test_a_slip_in_an_edited_file_is_named_without_a_traceback(
-    own_project: Path, source: str, problem: str, said: Callable[[], str]
+def test_a_mistake_in_an_edited_file_is_located_without_a_traceback(
+    own_project: Path, file: str, source: str, problem: str, said: Callable[[], str]
 ) -> None:
-    (own_project / "flows" / "mine.py").write_text(source)
+    (own_project / file).write_text(source)
     assert main(["serve"]) == 2
-    assert problem in (words := said())
+    assert file in (words := said())
+    assert problem in words
     assert "Traceback" not in words
 
 
