@@ -56,10 +56,10 @@ def mistakes_located(file: str) -> Iterator[None]:
     except (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError) as error:
         if "pip install" in str(error):
             raise
-        missing = "install what it needs, or " if isinstance(error, ImportError) else ""
-        raise InvalidInput(
-            f"{_place_of(error, file)}: {_problem_in(error)}; {missing}correct it, and run this again"
-        ) from None
+        remedy = "correct it, and run this again"
+        if isinstance(error, ImportError):
+            remedy = f"install what it needs, or {remedy}"
+        raise InvalidInput(f"{_place_of(error, file)}: {_problem_in(error)}; {remedy}") from None
 
 
 def _place_of(error: Exception, file: str) -> str:
