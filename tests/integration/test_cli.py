@@ -88,7 +88,7 @@ def files_of(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_and_its_options(
+def test_every_command_has_a_help_text(
     command: str, said: Callable[[], str]
 ) -> None:
     assert main([command, "--help"]) == 0
@@ -105,14 +105,14 @@ def test_every_option_of_every_command_has_help(command: str) -> None:
     assert [a.name for a in arguments if a.show and not a.parameter.help] == []
 
 
-def test_the_command_alone_lists_all_with_a_sentence_each(said: Callable[[], str]) -> None:
+def test_the_command_without_arguments_lists_all_commands(said: Callable[[], str]) -> None:
     assert main([]) == 0
     listed = said()
     assert [name for name in COMMANDS if f" {name} " not in listed] == []
     assert "To see them work, run demo; to set up your own shop, run init." in listed
 
 
-def test_the_version_is_that_of_the_installed_package(said: Callable[[], str]) -> None:
+def test_version_prints_the_version_of_the_package(said: Callable[[], str]) -> None:
     assert main(["--version"]) == 0
     assert said() == prefect_tracktor.__version__
 
@@ -120,7 +120,7 @@ def test_the_version_is_that_of_the_installed_package(said: Callable[[], str]) -
 # ---- init
 
 
-def test_init_writes_all_that_one_edits_and_says_what_comes_next(
+def test_init_writes_flows_and_blocks_and_prints_the_next_steps(
     project: Path, said: Callable[[], str]
 ) -> None:
     assert main(["init"]) == 0
@@ -131,7 +131,7 @@ def test_init_writes_all_that_one_edits_and_says_what_comes_next(
     assert sorted(path.name for path in project.iterdir()) == ["blocks", "flows"]
 
 
-def test_init_leaves_what_is_there_and_writes_the_rest(
+def test_init_keeps_existing_files_and_writes_the_others(
     project: Path, said: Callable[[], str]
 ) -> None:
     own = "# of my own\n"
@@ -148,14 +148,14 @@ def test_init_leaves_what_is_there_and_writes_the_rest(
     assert files_of(project) == written | mine
 
 
-def test_init_writes_into_a_folder_that_is_named(project: Path, said: Callable[[], str]) -> None:
+def test_init_writes_into_a_named_folder(project: Path, said: Callable[[], str]) -> None:
     assert main(["init", "a/shop"]) == 0
     assert files_of(project / "a/shop") == files_of(PROJECT)
     assert "Next: cd a/shop prefect-tracktor blocks" in said()
 
 
 @pytest.mark.parametrize("in_the_way", ["flows", "flows/shops.py"])
-def test_what_is_in_the_way_of_init_is_named(project: Path, in_the_way: str) -> None:
+def test_init_names_a_path_that_is_in_the_way(project: Path, in_the_way: str) -> None:
     if in_the_way == "flows":
         (project / "flows").write_text("a list of flows")
     else:
@@ -164,7 +164,7 @@ def test_what_is_in_the_way_of_init_is_named(project: Path, in_the_way: str) -> 
         list(write_project(project))
 
 
-def test_a_link_that_leads_nowhere_is_not_written_through(project: Path) -> None:
+def test_init_does_not_write_through_a_broken_link(project: Path) -> None:
     (project / "flows").mkdir()
     (project / "flows" / "shops.py").symlink_to(project / "elsewhere.py")
     with pytest.raises(InvalidInput, match=r"shops\.py cannot be written"):
@@ -185,7 +185,7 @@ def test_the_built_in_folders_are_in_the_wheel_or_beside_the_package(tmp_path: P
     assert (built_in() / "flows" / "shops.py").is_file()
 
 
-def test_the_folders_of_the_working_directory_go_before_the_built_in_ones(project: Path) -> None:
+def test_local_folders_take_precedence_over_the_built_in_ones(project: Path) -> None:
     assert folder_of("flows") == built_in() / "flows"
     # many projects have a folder of this name; without a list of shops it is not used
     (project / "flows").mkdir()
@@ -195,7 +195,7 @@ def test_the_folders_of_the_working_directory_go_before_the_built_in_ones(projec
     assert folder_of("blocks") == project / "blocks"
 
 
-def test_a_file_of_the_users_own_is_found(project: Path) -> None:
+def test_a_users_own_flow_file_is_found(project: Path) -> None:
     list(write_project(project))
     (project / "flows" / "of_my_own.py").write_text("def deployment(shop): ...\n")
     told = python("flows", "serve", "--only", "nothing", cwd=project)
@@ -212,7 +212,7 @@ def test_an_edited_list_of_blocks_is_used(project: Path) -> None:
     assert "unknown block in blocks/documents.py: 'tracktor-credentials'" in told.stderr
 
 
-def test_that_the_built_in_deployments_are_used_is_told(
+def test_serve_prints_that_it_uses_the_built_in_deployments(
     own_project: Path, said: Callable[[], str]
 ) -> None:
     (own_project / "flows" / "of_my_own.py").write_text("def deployment(shop): ...\n")
@@ -243,14 +243,14 @@ def test_that_the_built_in_deployments_are_used_is_told(
         (["receive"], "set TRACKTOR_UUID; prefect-tracktor receive --help"),
     ],
 )
-def test_what_cannot_be_right_is_told_with_what_to_do(
+def test_an_invalid_argument_is_refused_with_a_remedy(
     arguments: list[str], problem: str, said: Callable[[], str], project: Path
 ) -> None:
     assert main(arguments) == 2
     assert problem in said()
 
 
-def test_the_receiver_reads_the_zone_of_the_apis_times(
+def test_receive_reads_the_time_zone_of_the_api(
     said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACKTOR_UUID", UUID)
@@ -266,7 +266,7 @@ def test_the_receiver_reads_the_zone_of_the_apis_times(
     ["TRACKTOR_SENDER: me@shop.example", "TRACKTOR_READ_ONLY", 'TRACKTOR_API_KEY="s3cret', "=x"],
 )
 @pytest.mark.parametrize("command", [["blocks"], ["serve"]])
-def test_a_line_of_the_env_file_that_cannot_be_read_is_named(
+def test_an_invalid_line_of_the_env_file_is_named(
     command: list[str], line: str, project: Path, said: Callable[[], str]
 ) -> None:
     (project / ".env").write_text(f"# settings\nSMTP_PORT=25\n{line}\nSMTP_HOST=a.example\n")
@@ -276,13 +276,13 @@ def test_a_line_of_the_env_file_that_cannot_be_read_is_named(
     assert "s3cret" not in words
 
 
-def test_an_env_file_from_an_editor_on_windows_is_read(project: Path) -> None:
+def test_an_env_file_from_windows_is_read(project: Path) -> None:
     file = project / ".env"
     file.write_bytes(b'\xef\xbb\xbfSMTP_HOST = "a.example"\r\nexport SMTP_PORT=25 # mine\r\n')
     assert read(file, {}) == {"SMTP_HOST": "a.example", "SMTP_PORT": "25"}
 
 
-def test_the_sandbox_does_not_replace_settings_of_a_shop(
+def test_the_sandbox_does_not_overwrite_a_shops_env_file(
     project: Path, said: Callable[[], str]
 ) -> None:
     mine = "TRACKTOR_API_KEY=of-my-own\n"
@@ -293,7 +293,7 @@ def test_the_sandbox_does_not_replace_settings_of_a_shop(
 
 
 @pytest.mark.parametrize("option", ["--port", "--smtp-port", "--csv", "--mailbox", "--env-file"])
-def test_what_the_sandbox_cannot_use_is_named(
+def test_the_sandbox_names_a_port_or_file_that_it_cannot_use(
     option: str, project: Path, said: Callable[[], str]
 ) -> None:
     (project / "a_file").touch()
@@ -305,7 +305,7 @@ def test_what_the_sandbox_cannot_use_is_named(
     assert "cannot be used" in words
 
 
-def test_a_folder_that_the_preview_cannot_write_to_is_named(
+def test_preview_names_a_folder_that_it_cannot_write_to(
     prefect_api: None, project: Path, said: Callable[[], str]
 ) -> None:
     (project / "a_file").touch()
@@ -353,7 +353,7 @@ def test_a_mistake_in_an_edited_file_is_located_without_a_traceback(
 
 
 @pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"], ["blocks"]])
-def test_an_address_of_prefect_that_is_none_is_named(
+def test_an_invalid_prefect_api_url_is_refused(
     command: list[str], said: Callable[[], str], project: Path
 ) -> None:
     with temporary_settings({PREFECT_API_URL: "127.0.0.1:4200/api"}):
@@ -362,7 +362,7 @@ def test_an_address_of_prefect_that_is_none_is_named(
 
 
 @pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"], ["blocks"]])
-def test_a_prefect_that_does_not_answer_is_named(
+def test_an_unreachable_prefect_api_is_named(
     command: list[str], said: Callable[[], str], project: Path
 ) -> None:
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
@@ -372,7 +372,7 @@ def test_a_prefect_that_does_not_answer_is_named(
 
 
 @pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"]])
-def test_nothing_is_served_by_a_temporary_server(
+def test_serve_and_deploy_refuse_prefects_temporary_server(
     command: list[str], said: Callable[[], str], project: Path
 ) -> None:
     with temporary_settings({PREFECT_API_URL: None}):
@@ -383,7 +383,7 @@ def test_nothing_is_served_by_a_temporary_server(
 # ---- preview
 
 
-def test_preview_writes_each_message_of_each_template_in_each_language(
+def test_preview_writes_each_message_in_each_language(
     prefect_api: None, project: Path, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
@@ -406,7 +406,7 @@ def test_preview_writes_each_message_of_each_template_in_each_language(
     assert "Hello <bdi>" in (project / "tracktor-preview/default/expired-en.html").read_text()
 
 
-def test_preview_shows_the_default_where_prefect_does_not_answer(
+def test_preview_shows_the_default_template_without_prefect(
     project: Path, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webbrowser, "open", pytest.fail)
@@ -417,7 +417,7 @@ def test_preview_shows_the_default_where_prefect_does_not_answer(
     assert (project / "here/default/delivered-fr.html").is_file()
 
 
-def test_a_missing_extra_is_named_with_what_installs_it(
+def test_the_error_for_a_missing_extra_names_the_command_to_install_it(
     monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
 ) -> None:
     for name in [name for name in sys.modules if name.startswith("prefect_tracktor.sandbox")]:

@@ -193,7 +193,7 @@ def command(arguments: list[str], environment: Mapping[str, str]) -> int:
 # ---- what is made
 
 
-def test_what_is_missing_is_named_with_where_to_get_it(said: Callable[[], str]) -> None:
+def test_missing_variables_are_named_with_where_to_find_them(said: Callable[[], str]) -> None:
     assert main({}, name="nothing-yet") == 1
     words = said()
     for name in (
@@ -208,7 +208,7 @@ def test_what_is_missing_is_named_with_where_to_get_it(said: Callable[[], str]) 
     assert "created  tracktor-notification-ledger/nothing-yet" in words
 
 
-def test_each_shop_has_documents_of_its_name(environment: dict[str, str]) -> None:
+def test_blocks_are_saved_under_the_shops_name(environment: dict[str, str]) -> None:
     only = [ACCOUNT, *ORDERS]
     assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "7"}, name="by-the-sea", only=only) == 0
     assert main(environment | SHOPIFY, name="vienna", only=only) == 0
@@ -218,7 +218,7 @@ def test_each_shop_has_documents_of_its_name(environment: dict[str, str]) -> Non
     assert not exists(ShopifyCredentials, "by-the-sea")
 
 
-def test_only_what_is_asked_for_is_made_and_asked_for(
+def test_only_selected_blocks_are_saved_and_checked(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     del environment["SMTP_HOST"]
@@ -227,7 +227,7 @@ def test_only_what_is_asked_for_is_made_and_asked_for(
     assert not exists(NotificationLedger, "part")
 
 
-def test_a_rehearsal_saves_nothing_and_says_what_would_be_saved(
+def test_blocks_dry_run_prints_the_changes_and_saves_none(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     assert main(environment | SHOPIFY, name="rehearsed", dry_run=True) == 0
@@ -243,7 +243,7 @@ def test_a_rehearsal_saves_nothing_and_says_what_would_be_saved(
     assert "keep     tracktor-credentials/rehearsed" in words
 
 
-def test_a_second_run_updates_and_keeps_what_people_edited(
+def test_saving_again_updates_blocks_and_keeps_edits_from_the_ui(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     only = [ACCOUNT, LEDGER, MAIL, TEMPLATE]
@@ -258,7 +258,7 @@ def test_a_second_run_updates_and_keeps_what_people_edited(
     assert loaded(EmailTemplate, "twice").subject == "Our own words"
 
 
-def test_what_a_document_keeps_of_the_account_before_is_told(
+def test_values_kept_from_the_previous_account_are_named(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     rehearsal = environment | {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "2525"}
@@ -278,7 +278,7 @@ def test_what_a_document_keeps_of_the_account_before_is_told(
     assert "previous" not in said()
 
 
-def test_a_value_that_cannot_be_right_is_named_and_changes_nothing(
+def test_an_invalid_value_is_named_and_not_saved(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     main(environment, only=[ACCOUNT])
@@ -290,7 +290,7 @@ def test_a_value_that_cannot_be_right_is_named_and_changes_nothing(
     assert loaded(TracktorCredentials).limits.max_concurrency == 4
 
 
-def test_the_time_zone_is_kept_in_the_account_and_a_wrong_one_is_shown(
+def test_an_invalid_api_time_zone_is_named_and_not_saved(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     assert main(environment | {"TRACKTOR_API_TIME_ZONE": "Europe/Berlin"}, only=[ACCOUNT]) == 0
@@ -299,7 +299,7 @@ def test_the_time_zone_is_kept_in_the_account_and_a_wrong_one_is_shown(
     assert loaded(TracktorCredentials).time_zone == "Europe/Berlin"
 
 
-def test_a_template_that_was_spoiled_in_the_ui_is_named(said: Callable[[], str]) -> None:
+def test_an_invalid_saved_template_is_named(said: Callable[[], str]) -> None:
     EmailTemplate.model_construct(text="{{ oder }}").save("spoiled", overwrite=True)
     assert main({}, name="spoiled", only=[TEMPLATE], verify=True) == 1
     EmailTemplate.delete("spoiled")  # or whoever looks at all templates stumbles over it
@@ -308,7 +308,7 @@ def test_a_template_that_was_spoiled_in_the_ui_is_named(said: Callable[[], str])
     assert "correct it in Prefect's UI" in words
 
 
-def test_what_no_variable_names_stays_as_it_is(environment: dict[str, str], tmp_path: Path) -> None:
+def test_values_without_a_variable_are_kept(environment: dict[str, str], tmp_path: Path) -> None:
     ledger_url = f"sqlite:///{tmp_path / 'a-ledger-that-must-not-be-forgotten.sqlite3'}"
     only = [ACCOUNT, LEDGER]
     first = {"TRACKTOR_LEDGER_URL": ledger_url, "TRACKTOR_REQUESTS_PER_SECOND": "5"}
@@ -323,7 +323,7 @@ def test_what_no_variable_names_stays_as_it_is(environment: dict[str, str], tmp_
     assert loaded(TracktorCredentials, "stays").limits.max_concurrency == 3
 
 
-def test_a_file_that_is_here_is_found_by_runs_in_other_directories(
+def test_a_relative_path_is_saved_as_an_absolute_path(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -340,7 +340,7 @@ def test_a_file_that_is_here_is_found_by_runs_in_other_directories(
         assert loaded(OrderFile, "whole").path == elsewhere
 
 
-def test_orders_come_from_a_file_or_from_shopify_and_one_of_them_is_enough(
+def test_one_source_of_orders_is_enough(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     assert main(environment, name="file-only", only=ORDERS) == 0
@@ -355,7 +355,7 @@ def test_orders_come_from_a_file_or_from_shopify_and_one_of_them_is_enough(
     assert loaded(ShopifyOrders, "shopify-only").credentials.shop == "your-store.myshopify.com"
 
 
-def test_a_channel_is_optional_and_is_enough_without_a_mailer(
+def test_a_channel_is_optional_and_can_replace_the_mailer(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     only = [LEDGER, MAIL, CHANNEL]
@@ -392,7 +392,7 @@ def test_a_channel_is_optional_and_is_enough_without_a_mailer(
         assert "s3cret" not in words
 
 
-def test_a_rehearsal_is_refused_for_a_channel_that_has_no_address_for_it(
+def test_rehearsal_mode_of_a_channel_needs_a_rehearsal_address(
     said: Callable[[], str],
 ) -> None:
     sms = {"TRACKTOR_CHANNEL_ADDRESS": "https://sms.example", "TRACKTOR_CHANNEL_BODY": "{}"}
@@ -400,7 +400,7 @@ def test_a_rehearsal_is_refused_for_a_channel_that_has_no_address_for_it(
     assert "rehearsal_address is empty" in said()
 
 
-def test_new_shopify_credentials_reach_the_orders_that_people_edited(
+def test_new_shopify_credentials_reach_an_edited_orders_block(
     environment: dict[str, str],
 ) -> None:
     assert main(environment | SHOPIFY, name="edited", only=ORDERS[1:]) == 0
@@ -414,7 +414,7 @@ def test_new_shopify_credentials_reach_the_orders_that_people_edited(
     assert edited.credentials.client_secret.get_secret_value() == "new"
 
 
-def test_half_a_way_into_shopify_is_invalid_even_beside_a_file(
+def test_incomplete_shopify_credentials_are_invalid_even_with_an_order_file(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     half = environment | {"SHOPIFY_SHOP": "your-store"}
@@ -429,7 +429,7 @@ def test_half_a_way_into_shopify_is_invalid_even_beside_a_file(
 # ---- where variables are read from
 
 
-def test_variables_are_read_from_the_file_that_is_here_and_the_environment_wins(
+def test_blocks_reads_the_env_file_and_the_environment_overrides_it(
     environment: dict[str, str], env_file: Callable[..., Path], said: Callable[[], str]
 ) -> None:
     env_file(environment | {"SMTP_PASSWORD": 'a b#c"${d}$e'})
@@ -443,7 +443,7 @@ def test_variables_are_read_from_the_file_that_is_here_and_the_environment_wins(
     assert password.get_secret_value() == 'a b#c"${d}$e'
 
 
-def test_the_file_that_is_here_is_of_no_shop_with_another_name(
+def test_the_env_file_is_not_read_for_a_named_shop(
     environment: dict[str, str], env_file: Callable[..., Path], said: Callable[[], str]
 ) -> None:
     env_file(environment)
@@ -451,7 +451,7 @@ def test_the_file_that_is_here_is_of_no_shop_with_another_name(
     assert "missing  tracktor-credentials/another" in said()
 
 
-def test_a_shop_goes_by_the_ledger_of_all_unless_one_of_its_own_is_named(
+def test_a_shop_uses_the_shared_ledger_unless_it_has_its_own(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     said: Callable[[], str],
@@ -467,7 +467,7 @@ def test_a_shop_goes_by_the_ledger_of_all_unless_one_of_its_own_is_named(
     assert "created  tracktor-notification-ledger/one" in said()
 
 
-def test_the_file_that_is_named_is_read_instead_of_the_one_that_is_here(
+def test_a_named_env_file_replaces_the_default_one(
     environment: dict[str, str], env_file: Callable[..., Path], said: Callable[[], str]
 ) -> None:
     env_file({"TRACKTOR_MAX_CONCURRENCY": "1"})
@@ -478,7 +478,7 @@ def test_the_file_that_is_named_is_read_instead_of_the_one_that_is_here(
     assert loaded(TracktorCredentials, "named").limits.max_concurrency == 4
 
 
-def test_a_file_that_is_not_there_or_no_text_is_refused_before_anything_is_made(
+def test_a_missing_or_binary_env_file_is_refused_before_saving(
     environment: dict[str, str], tmp_path: Path, said: Callable[[], str]
 ) -> None:
     arguments = ["--name", "unread", "--env-file"]
@@ -492,7 +492,7 @@ def test_a_file_that_is_not_there_or_no_text_is_refused_before_anything_is_made(
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, True), (0o604, True)])
-def test_a_file_that_others_can_read_is_told_of(
+def test_blocks_warns_of_an_env_file_that_others_can_read(
     env_file: Callable[..., Path], said: Callable[[], str], mode: int, warned: bool
 ) -> None:
     env_file({}, mode=mode)
@@ -510,7 +510,7 @@ def test_a_file_that_others_can_read_is_told_of(
         ("SHOPIFY_FLAG_STORE", "nothing reads it"),
     ],
 )
-def test_a_name_that_nothing_reads_is_told_with_the_nearest(
+def test_an_unknown_variable_is_named_with_the_nearest_known_one(
     env_file: Callable[..., Path], said: Callable[[], str], name: str, hint: str
 ) -> None:
     env_file({name: "s3cret-value"})
@@ -520,7 +520,7 @@ def test_a_name_that_nothing_reads_is_told_with_the_nearest(
     assert "s3cret-value" not in words
 
 
-def test_no_variable_that_is_read_is_called_unknown(
+def test_no_known_variable_is_reported_as_unknown(
     env_file: Callable[..., Path], said: Callable[[], str]
 ) -> None:
     env_file("")
@@ -531,7 +531,7 @@ def test_no_variable_that_is_read_is_called_unknown(
     assert "unknown" not in said()
 
 
-def test_the_list_knows_every_variable_that_the_code_reads() -> None:
+def test_every_variable_read_by_the_code_is_known() -> None:
     read = {
         name
         for folder in ("blocks", "flows", *(f"prefect_tracktor/{part}" for part in READ_BY))
@@ -541,7 +541,7 @@ def test_the_list_knows_every_variable_that_the_code_reads() -> None:
     assert read == KNOWN
 
 
-def test_the_handbook_has_a_row_for_every_variable_and_no_other() -> None:
+def test_the_handbook_lists_exactly_the_known_variables() -> None:
     page = (ROOT / "docs/how-to/configure.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE)
     assert sorted(rows) == sorted(KNOWN)
@@ -552,7 +552,7 @@ def test_a_name_that_prefect_would_refuse_is_refused_at_once(said: Callable[[], 
     assert "is not a name for blocks" in said()
 
 
-def test_a_prefect_that_does_not_answer_or_refuses_is_named_as_such(
+def test_blocks_distinguishes_an_unreachable_and_a_refusing_prefect_api(
     env_file: Callable[..., Path], said: Callable[[], str], working: dict[str, str]
 ) -> None:
     env_file("")
@@ -573,7 +573,7 @@ def test_a_prefect_that_does_not_answer_or_refuses_is_named_as_such(
 # ---- whether it works
 
 
-def test_all_documents_are_made_from_the_environment_and_seen_to_work(
+def test_verify_reports_that_all_blocks_work(
     working: dict[str, str], said: Callable[[], str]
 ) -> None:
     assert main(working, name="works", verify=True) == 0
@@ -586,7 +586,7 @@ def test_all_documents_are_made_from_the_environment_and_seen_to_work(
     assert loaded(OrderFile, "works").path == working["TRACKTOR_ORDERS"]
 
 
-def test_the_check_posts_creates_and_sends_nothing(environment: dict[str, str]) -> None:
+def test_verify_posts_creates_and_sends_nothing(environment: dict[str, str]) -> None:
     with Sandbox(SMALL) as tracktor, MailServer() as mail:
         account = {
             "TRACKTOR_UUID": tracktor.uuid,
@@ -625,7 +625,7 @@ BREAKS = {
 }
 
 
-def test_what_fails_is_named_with_a_remedy_and_hides_no_other(
+def test_verify_names_each_failing_block_with_a_remedy(
     working: dict[str, str], said: Callable[[], str]
 ) -> None:
     broken = working | {
@@ -640,7 +640,7 @@ def test_what_fails_is_named_with_a_remedy_and_hides_no_other(
     assert "works    tracktor-email-template/breaks" in words
 
 
-def test_one_that_fails_is_enough_for_the_exit_status(
+def test_one_failing_block_makes_verify_exit_with_1(
     working: dict[str, str], said: Callable[[], str]
 ) -> None:
     broken = working | {"TRACKTOR_STATUSES": "/nowhere/plan.csv"}
@@ -648,7 +648,7 @@ def test_one_that_fails_is_enough_for_the_exit_status(
     assert said().count("fails") == 1
 
 
-def test_a_template_that_was_edited_wrong_is_found(
+def test_verify_finds_a_template_that_fails_to_render(
     working: dict[str, str], said: Callable[[], str]
 ) -> None:
     EmailTemplate(subject="{{ order.order_name.shout() }}").save("edited-wrong", overwrite=True)
@@ -663,7 +663,7 @@ def test_a_template_that_was_edited_wrong_is_found(
 # ---- no secret is ever printed
 
 
-def test_no_secret_is_printed_while_documents_are_made(
+def test_errors_about_invalid_values_print_no_secret(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     main(environment, name="secret", only=[LEDGER])
@@ -680,7 +680,7 @@ def test_no_secret_is_printed_while_documents_are_made(
     assert not any(secret in words for secret in SECRETS.values())
 
 
-def test_the_command_that_makes_a_missing_limit_can_be_copied(
+def test_the_error_for_a_missing_rate_limit_has_the_command_to_create_it(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     limited = environment | {"TRACKTOR_SHARED_LIMIT": "nobody-made-this"}
@@ -704,7 +704,7 @@ WHOLE_ONLY = {"TRACKTOR_ORDERS", "TRACKTOR_STATUSES", "TRACKTOR_STATUS_QUERY", "
         max_size=10,
     )
 )
-def test_no_secret_is_printed_whatever_is_given_and_whatever_fails(
+def test_blocks_prints_no_secret_for_any_values(
     working: dict[str, str], said: Callable[[], str], hostile: dict[str, tuple[str, str]]
 ) -> None:
     secrets = [core for core, _ in hostile.values()]

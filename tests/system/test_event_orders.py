@@ -65,7 +65,7 @@ def stored(events: Sequence[Event]) -> None:
     assert send_events(events) == {event.id for event in events}
 
 
-def test_they_are_those_that_events_named_since_then_of_that_account(
+def test_event_orders_finds_the_orders_of_recent_events_of_an_account(
     client: SyncPrefectClient,
 ) -> None:
     stored(events_of([501], account="berlin"))
@@ -90,7 +90,7 @@ def test_they_are_those_that_events_named_since_then_of_that_account(
     assert "no tracking event has named an order since" in nothing.why_none
 
 
-def test_more_than_a_page_is_read(client: SyncPrefectClient) -> None:
+def test_event_orders_reads_all_pages_of_events(client: SyncPrefectClient) -> None:
     since = datetime.now(UTC)
     order_ids = list(range(1001, 1131))
     stored(events_of(order_ids, account="many"))
@@ -98,7 +98,7 @@ def test_more_than_a_page_is_read(client: SyncPrefectClient) -> None:
     assert sorted(found.order_ids) == order_ids
 
 
-def test_a_burst_starts_one_run_that_reads_only_these_orders(
+def test_a_burst_of_events_starts_one_run_for_only_its_orders(
     client: SyncPrefectClient, tracktor: Sandbox, tmp_path: Path
 ) -> None:
     make_blocks_of(tracktor, tmp_path)

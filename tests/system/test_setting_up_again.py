@@ -47,7 +47,7 @@ def loaded(block: Any, name: str) -> Any:
     return block.load(name)
 
 
-def test_a_new_mailer_is_in_dry_run_and_says_how_to_go_live(
+def test_a_new_mailer_is_in_dry_run_and_prints_how_to_go_live(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     only = [LEDGER, MAIL]
@@ -79,7 +79,7 @@ def test_the_mode_of_a_saved_mailer_changes_only_if_its_variable_is_set(
     Mailer.delete("sticky")
 
 
-def test_a_mailer_refers_to_the_ledger_of_its_shop_and_one_chosen_in_the_ui_stays(
+def test_a_mailer_refers_to_its_shops_ledger_unless_the_ui_chose_another(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     said: Callable[[], str],
@@ -112,7 +112,7 @@ def url_of_ledger(name: str) -> str:
     return str(loaded(Mailer, name).ledger.url.get_secret_value())
 
 
-def test_an_account_that_is_read_only_says_so(
+def test_blocks_prints_that_an_account_is_read_only(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     read_only = environment | {"TRACKTOR_READ_ONLY": "true"}
@@ -126,7 +126,7 @@ def test_an_account_that_is_read_only_says_so(
 @pytest.mark.parametrize(
     ("given", "then"), [({}, Mode.DRY_RUN), ({"TRACKTOR_MODE": "live"}, Mode.LIVE)]
 )
-def test_a_sandbox_that_was_live_is_none_once_the_mail_server_is_another(
+def test_a_live_mailer_returns_to_dry_run_with_a_new_mail_server(
     environment: dict[str, str], said: Callable[[], str], given: dict[str, str], then: Mode
 ) -> None:
     only = [LEDGER, MAIL]
@@ -141,7 +141,7 @@ def test_a_sandbox_that_was_live_is_none_once_the_mail_server_is_another(
     Mailer.delete("another-server")
 
 
-def test_a_mode_that_there_is_not_is_refused_and_changes_nothing(
+def test_an_invalid_mode_is_refused_and_not_saved(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     only = [LEDGER, MAIL]

@@ -152,7 +152,7 @@ def carried_out_for(
 
 
 class TestAPipeline:
-    def test_runs_the_deployment_for_its_own_orders_in_sync_and_in_async_code(
+    def test_runs_the_deployment_for_its_orders_in_sync_and_async_code(
         self,
         client: SyncPrefectClient,
         deployment: DeploymentResponse,
@@ -178,7 +178,7 @@ class TestAPipeline:
             assert run.parameters["credentials"].keys() == {"$ref"}
             assert shop.api_key not in run.model_dump_json()
 
-    def test_that_passes_a_block_itself_fails_before_a_call_and_the_team_is_told_what_to_do(
+    def test_fails_before_any_call_and_notifies_the_team_if_it_passes_a_block(
         self,
         client: SyncPrefectClient,
         deployment: DeploymentResponse,
@@ -207,7 +207,7 @@ class TestAPipeline:
 
 
 class TestWithoutAPipeline:
-    def test_an_event_runs_it_for_the_orders_that_it_names_and_a_reference_for_another_account(
+    def test_an_event_starts_a_run_for_the_orders_in_its_payload(
         self, client: SyncPrefectClient, deployment: DeploymentResponse, shop: Sandbox
     ) -> None:
         of_event, by_reference = ([order_id] for order_id in shop.shop.order_ids[5:7])
@@ -262,7 +262,7 @@ class TestWithoutAPipeline:
                 assert client.read_deployment(paused_id).paused
                 assert any(text.startswith("Many new exceptions\n") for text in chat.texts)
 
-    def test_the_command_starts_a_run_with_its_own_parameters(
+    def test_prefects_command_starts_a_run_with_given_parameters(
         self, client: SyncPrefectClient, deployment: DeploymentResponse
     ) -> None:
         invoke_and_assert(
@@ -276,7 +276,7 @@ class TestWithoutAPipeline:
         assert run.parameters["max_emails"] == 10
         assert run.parameters["credentials"].keys() == {"$ref"}
 
-    def test_so_does_a_request_to_prefects_api(
+    def test_an_api_request_starts_a_run_with_given_parameters(
         self, client: SyncPrefectClient, deployment: DeploymentResponse
     ) -> None:
         flow_name, name = DEPLOYMENT.split("/")
@@ -309,14 +309,14 @@ MASKED: dict[str, tuple[type[Block], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", MASKED)
-def test_a_block_whose_secret_was_masked_on_its_way_is_refused(case: str) -> None:
+def test_a_block_with_a_masked_secret_is_refused(case: str) -> None:
     block_class, values = MASKED[case]
     sent = block_class.model_validate(values).model_dump(mode="json")
     with pytest.raises(ValidationError, match=r"is asterisks only: .* pass the saved block by"):
         block_class.model_validate(sent)
 
 
-def test_so_is_a_mailer_whose_password_was_before_it_is_used() -> None:
+def test_a_mailer_with_a_masked_password_is_refused_before_use() -> None:
     mailer = Mailer(host="smtp.shop.example", sender="a@b.example", password=SecretStr(SECRET))
     masked = Mailer.model_validate(mailer.model_dump(mode="json"))
     with pytest.raises(InvalidInput, match="password is asterisks only"):
@@ -324,7 +324,7 @@ def test_so_is_a_mailer_whose_password_was_before_it_is_used() -> None:
 
 
 @pytest.mark.parametrize("name", ["automations.py", "nightly_import.py", "serve_after_import.py"])
-def test_the_handbook_shows_the_code_as_it_is(name: str) -> None:
+def test_the_handbook_shows_the_tested_code(name: str) -> None:
     page = (EXAMPLES.parent / "how-to" / "trigger-runs.md").read_text(encoding="utf-8")
     code = (EXAMPLES / name).read_text(encoding="utf-8")
     assert f'```python title="{name}"\n{code}```' in page

@@ -100,7 +100,7 @@ def is_disconnected(sender: socket.socket) -> bool:
     return True
 
 
-def test_slow_senders_keep_no_delivery_out_and_are_disconnected(
+def test_nginx_disconnects_slow_senders_and_lets_deliveries_through(
     proxied: int,
     certificate: Path,
     queue: WebhookQueue,
@@ -117,7 +117,7 @@ def test_slow_senders_keep_no_delivery_out_and_are_disconnected(
         assert not {said for said, sender in senders if not is_disconnected(sender)}
 
 
-def test_the_secret_is_in_no_log_and_nothing_but_posts_get_through(
+def test_nginx_logs_no_token_and_forwards_only_posts(
     proxied: int, certificate: Path, tmp_path: Path
 ) -> None:
     context = ssl.create_default_context(cafile=certificate)

@@ -57,7 +57,7 @@ def deployed(no_deployments: None, pool: str, capsys: Output) -> None:
     capsys.readouterr()
 
 
-def test_what_is_set_up_is_registered_with_the_pool(
+def test_deploy_registers_enabled_flows_with_the_work_pool(
     no_deployments: None, pool: str, server: Server, capsys: Output
 ) -> None:
     assert deploy_all() == 0
@@ -68,7 +68,7 @@ def test_what_is_set_up_is_registered_with_the_pool(
     assert "left out status_change: set TRACKTOR_NOTIFY" in said
 
 
-def test_it_runs_daily_in_the_shops_time_zone_and_one_at_a_time(
+def test_a_daily_deployment_runs_in_the_shops_time_zone_one_at_a_time(
     pool: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACKTOR_TIMEZONE", "Europe/Berlin")
@@ -191,19 +191,19 @@ def renamed_trigger(**given: Any) -> DeploymentEventTrigger:
     return DeploymentEventTrigger.model_validate(given | {"name": "Renamed"})
 
 
-def test_only_what_differs_is_changed_and_named(changed: Outcome, unchanged: Outcome) -> None:
+def test_deploying_again_changes_and_names_only_differences(changed: Outcome, unchanged: Outcome) -> None:
     assert f"updated    {MAIL} (description, parameters max_emails, schedule)" in changed.said
     assert changed.made[MAIL].parameters["max_emails"] == 500
     for name in (MAIL, NIGHTLY, HOURLY, ON_EVENT):
         assert f"unchanged  {name}" in unchanged.said
 
 
-def test_schedules_of_other_peoples_making_stay(changed: Outcome) -> None:
+def test_schedules_added_in_the_ui_are_kept(changed: Outcome) -> None:
     assert changed.crons(MAIL) == {"0 9 * * *", "0 12 * * 0"}
 
 
 @pytest.mark.parametrize(("name", "paused"), [(NIGHTLY, True), (HOURLY, False)])
-def test_what_was_paused_stays_paused(changed: Outcome, name: str, paused: bool) -> None:
+def test_paused_deployments_and_schedules_stay_paused(changed: Outcome, name: str, paused: bool) -> None:
     assert changed.made[name].paused is paused
     [schedule] = changed.made[name].schedules
     assert not schedule.active
@@ -212,7 +212,7 @@ def test_what_was_paused_stays_paused(changed: Outcome, name: str, paused: bool)
     assert line.endswith(f", {'paused' if paused else 'schedule paused'})")
 
 
-def test_a_dry_run_that_was_set_in_the_ui_stays_until_the_file_says_otherwise(
+def test_a_dry_run_set_in_the_ui_stays_until_the_file_changes_it(
     changed: Outcome, unchanged: Outcome, revoked: Outcome
 ) -> None:
     assert changed.made[NIGHTLY].parameters["dry_run"] is True
@@ -221,7 +221,7 @@ def test_a_dry_run_that_was_set_in_the_ui_stays_until_the_file_says_otherwise(
     assert f"updated    {NIGHTLY} (parameters dry_run, paused)" in revoked.said
 
 
-def test_a_dry_run_that_was_set_on_a_trigger_or_a_schedule_stays(changed: Outcome) -> None:
+def test_a_dry_run_set_on_a_trigger_or_schedule_is_kept(changed: Outcome) -> None:
     [action] = changed.triggers[TRIGGER].actions
     assert isinstance(action, RunDeployment)
     assert (action.parameters or {}).keys() == {"fulfillment_id", "order_id", "status", "dry_run"}
@@ -231,14 +231,14 @@ def test_a_dry_run_that_was_set_on_a_trigger_or_a_schedule_stays(changed: Outcom
     assert ours.schedule.model_dump()["cron"] == "0 9 * * *"
 
 
-def test_a_trigger_that_was_switched_off_stays_off(changed: Outcome) -> None:
+def test_a_disabled_trigger_stays_disabled(changed: Outcome) -> None:
     assert not changed.triggers[TRIGGER].enabled
     assert "tracktor.fulfillment.in_transit" in changed.triggers[TRIGGER].model_dump_json()
     [line] = [line for line in changed.said.splitlines() if ON_EVENT in line]
     assert line.endswith(f"trigger {TRIGGER!r})")
 
 
-def test_what_was_paused_as_its_process_ended_runs_again_in_the_pool(
+def test_a_deployment_paused_by_serve_is_resumed_by_deploy(
     changed: Outcome, pool: str
 ) -> None:
     made = changed.made[ON_EVENT]
@@ -246,12 +246,12 @@ def test_what_was_paused_as_its_process_ended_runs_again_in_the_pool(
     assert f"{ON_EVENT} (tags, resumed, work pool, " in changed.said
 
 
-def test_a_trigger_that_no_file_makes_goes_and_one_from_the_ui_stays(revoked: Outcome) -> None:
+def test_a_removed_trigger_is_deleted_and_one_from_the_ui_is_kept(revoked: Outcome) -> None:
     assert revoked.triggers.keys() == {"My own", "Renamed"}
     assert f"no trigger {TRIGGER!r}" in revoked.said
 
 
-def test_a_schedule_that_no_file_makes_goes(revoked: Outcome) -> None:
+def test_a_removed_schedule_is_deleted(revoked: Outcome) -> None:
     assert revoked.crons(MAIL) == {"0 12 * * 0"}
     assert f"{MAIL} (description, no schedule)" in revoked.said
 
@@ -260,7 +260,7 @@ def test_intervals_are_counted_from_the_same_hour_whenever_it_is_deployed() -> N
     assert every(timedelta(hours=6)) == every(timedelta(hours=6))
 
 
-def test_a_dry_run_says_what_it_would_do_and_does_nothing(
+def test_deploy_dry_run_prints_the_changes_and_makes_none(
     no_deployments: None, pool: str, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     assert deploy("--dry-run") == 0
@@ -274,7 +274,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(
     assert server[MAIL] == before
 
 
-def test_a_deployment_that_no_file_makes_is_named_and_left(
+def test_a_deployment_without_a_file_is_named_and_kept(
     deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     monkeypatch.setattr(
@@ -287,7 +287,7 @@ def test_a_deployment_that_no_file_makes_is_named_and_left(
     assert "left over" not in capsys.readouterr().out
 
 
-def test_a_pipeline_of_the_users_own_that_bears_the_tag_is_not_called_left_over(
+def test_a_users_own_tagged_deployment_is_not_listed_as_left_over(
     server: Server, capsys: Output
 ) -> None:
     @flow
@@ -301,7 +301,7 @@ def test_a_pipeline_of_the_users_own_that_bears_the_tag_is_not_called_left_over(
     assert "left over" not in capsys.readouterr().out
 
 
-def test_a_file_with_a_plain_prefect_deployment_has_one_schedule_however_often_it_is_deployed(
+def test_a_plain_prefect_deployment_keeps_one_schedule_when_deployed_twice(
     no_deployments: None,
     pool: str,
     server: Server,
@@ -342,7 +342,7 @@ def test_a_deployment_with_two_schedules_is_refused(
     assert not server.names()
 
 
-def test_a_deployment_that_the_server_refuses_does_not_keep_the_others(
+def test_one_refused_deployment_does_not_keep_the_others_from_being_deployed(
     no_deployments: None,
     pool: str,
     server: Server,

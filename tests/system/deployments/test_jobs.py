@@ -28,7 +28,7 @@ RULES = [NotificationRule(name="lost", when=["exception:expired"], times=2)]
 DIGEST = TeamDigest(notify="slack-webhook/team", period_days=7)
 
 
-def test_what_has_no_work_yet_is_left_out(
+def test_flows_without_their_settings_are_left_out(
     environment: None, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert deploy_all() == 0
@@ -46,7 +46,7 @@ DEPLOYED: dict[str, dict[str, Any]] = {
 }
 
 
-def test_they_are_deployed_with_what_the_file_says(
+def test_flows_are_deployed_with_the_settings_of_their_file(
     environment: None, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     set_up(monkeypatch, tmp_path)
@@ -62,7 +62,7 @@ def test_they_are_deployed_with_what_the_file_says(
         assert "$ref" in str(made.parameters["credentials"]), name
 
 
-def test_a_shop_without_emails_is_deployed_with_its_channel_and_no_mailer(
+def test_a_shop_with_a_channel_is_deployed_without_a_mailer(
     open_for_business: list[str],
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
@@ -123,7 +123,7 @@ def set_up(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(watch, "PARTS", parts)
 
 
-def test_what_is_stored_is_what_the_flow_takes(
+def test_a_flow_accepts_its_stored_parameters(
     open_for_business: list[str],
     server: Server,
     mail: MailServer,

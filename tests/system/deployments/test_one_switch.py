@@ -205,28 +205,28 @@ def by_a_schedule(server: Server) -> UUID:
 @pytest.mark.parametrize(
     "start", [by_a_person, by_a_pipeline, by_an_automation, by_another_job, by_a_schedule]
 )
-def test_no_run_writes_to_a_customer_whoever_starts_it(
+def test_a_run_in_dry_run_mode_emails_no_customer(
     switched: None, server: Server, mail: MailServer, start: Start
 ) -> None:
     assert carried_out(start(server)).is_completed()
     assert not mail.messages
 
 
-def test_nor_one_that_an_event_starts(
+def test_a_run_started_by_an_event_emails_no_customer_in_dry_run_mode(
     switched: None, server: Server, mail: MailServer, parcel: dict[str, object]
 ) -> None:
     assert carried_out(by_an_event(server, parcel)).is_completed()
     assert not mail.messages
 
 
-def test_nor_a_run_that_was_made_before_and_waited(
+def test_a_run_created_before_the_switch_emails_no_customer(
     switched: None, waiting_run: UUID, mail: MailServer
 ) -> None:
     assert carried_out(waiting_run).is_completed()
     assert not mail.messages
 
 
-def test_nor_a_sweep(switched: None, mail: MailServer) -> None:
+def test_a_sweep_emails_no_customer_in_dry_run_mode(switched: None, mail: MailServer) -> None:
     shops = [SweptShop("tracktor", ACT)]
     report = sweep_shops("email_expired_exceptions", shops, parameters=ACT)
     assert report.done == ("tracktor",)
@@ -242,7 +242,7 @@ def test_nor_a_sweep(switched: None, mail: MailServer) -> None:
         "Announce exceptions/announce-exceptions",
     ],
 )
-def test_no_run_changes_a_read_only_account_or_emits_its_events(
+def test_a_read_only_account_is_not_changed_and_emits_no_events(
     switched: None, server: Server, tracktor: Sandbox, name: str
 ) -> None:
     tracktor.reset_calls()
@@ -263,7 +263,7 @@ def choose_mode(mode: Mode, **others: str) -> None:
     mailer.model_copy(update={"mode": mode, **others}).save("tracktor", overwrite=True)
 
 
-def test_in_a_rehearsal_all_go_to_the_rehearsal_address(
+def test_a_rehearsal_sends_all_emails_to_the_rehearsal_address(
     switched: None, server: Server, mail: MailServer
 ) -> None:
     mail.clear()
@@ -276,7 +276,7 @@ def test_in_a_rehearsal_all_go_to_the_rehearsal_address(
     assert {address for message in mail.messages for address in message.recipients} == {ME}
 
 
-def test_the_same_deployment_writes_to_customers_once_the_mailer_is_live(
+def test_the_same_deployment_emails_customers_once_the_mailer_is_live(
     switched: None, server: Server, mail: MailServer, tracktor: Sandbox
 ) -> None:
     mail.clear()

@@ -100,7 +100,7 @@ deployments:
 """
 
 
-def test_prefect_yaml_refers_to_blocks_by_slug_holds_no_secret_and_its_runs_complete(
+def test_prefect_yaml_runs_with_blocks_by_slug_and_stores_no_secret(
     folder: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_pool(server.client, "yaml", "process")
@@ -125,7 +125,7 @@ def of_the_handbook(title: str) -> str:
     return block.code
 
 
-def test_terraforms_parameters_in_the_handbook_hold_no_secret_and_a_worker_runs_them(
+def test_a_worker_runs_the_handbooks_terraform_deployment_without_stored_secrets(
     folder: Path, server: Server
 ) -> None:
     make_pool(server.client, "terraform", "process")
@@ -151,7 +151,7 @@ def test_terraforms_parameters_in_the_handbook_hold_no_secret_and_a_worker_runs_
     assert not [secret for secret in SECRETS.values() if secret in stored]
 
 
-def test_the_handbooks_ci_needs_prefects_key_and_no_secret_of_the_shop() -> None:
+def test_the_handbooks_ci_workflow_needs_no_secret_of_the_shop() -> None:
     workflow = of_the_handbook(".github/workflows/deploy.yml")
     assert set(re.findall(r"secrets\.(\w+)", workflow)) == {"PREFECT_API_URL", "PREFECT_API_KEY"}
     [job] = yaml.safe_load(workflow)["jobs"].values()
@@ -161,7 +161,7 @@ def test_the_handbooks_ci_needs_prefects_key_and_no_secret_of_the_shop() -> None
     assert not set(VARIABLES_WITH_SECRETS) & set(re.findall(r"[A-Z_]{6,}", workflow))
 
 
-def test_the_handbooks_prefect_yaml_is_the_tested_one() -> None:
+def test_the_handbooks_prefect_yaml_equals_the_tested_one() -> None:
     printed = yaml.safe_load(of_the_handbook("prefect.yaml"))
     tested = yaml.safe_load(YAML.replace("/plain", "/tracktor").replace("name: yaml", "name: shop"))
     del tested["deployments"][0]["parameters"]["max_emails"]
@@ -185,7 +185,7 @@ def in_service(folder: Path, server: Server, parcel: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", READY_MADE)
-def test_every_flow_that_is_served_the_usual_way_runs(
+def test_every_flow_runs_when_served_with_prefects_own_serve(
     in_service: None, server: Server, name: str
 ) -> None:
     deployment = server[f"{getattr(flows, name).name}/{NAME}"]
@@ -198,7 +198,7 @@ def test_every_flow_that_is_served_the_usual_way_runs(
     assert state.is_completed(), state.message
 
 
-def test_the_process_that_serves_them_obeys_a_mailer_that_is_in_dry_run_since(
+def test_a_serving_process_obeys_a_mailer_switched_to_dry_run(
     in_service: None, server: Server, mail: MailServer, tracktor: Sandbox
 ) -> None:
     choose_mode(Mode.DRY_RUN)
@@ -213,12 +213,12 @@ def test_the_process_that_serves_them_obeys_a_mailer_that_is_in_dry_run_since(
     assert not mail.messages
 
 
-def test_no_secret_is_stored_by_them(in_service: None, server: Server) -> None:
+def test_plain_prefect_deployments_store_no_secret(in_service: None, server: Server) -> None:
     stored = server.records("deployments", "flow_runs")
     assert not [secret for secret in SECRETS.values() if secret in stored]
 
 
-def test_they_can_be_deployed_to_a_work_pool_and_deployed_again(
+def test_plain_prefect_deployments_can_be_deployed_twice(
     in_service: None, server: Server, parcel: int
 ) -> None:
     make_pool(server.client, "plain", "process")

@@ -69,7 +69,7 @@ def held(deployed: None, client: SyncPrefectClient) -> Held:
 MADE = DEPLOYMENTS.keys() - {"notify", "report", "export", "watch"}
 
 
-def test_each_shop_has_each_deployment_under_its_name(held: Held) -> None:
+def test_each_shop_has_its_own_named_deployments(held: Held) -> None:
     names = sorted(held)
     assert len(names) == 2 * len(MADE)
     assert "Email expired exceptions/email-expired-exceptions" in names
@@ -81,7 +81,7 @@ def test_each_shop_has_each_deployment_under_its_name(held: Held) -> None:
     ]
 
 
-def test_each_reads_its_own_account_and_they_share_the_ledger(held: Held) -> None:
+def test_shops_have_their_own_account_and_share_the_ledger(held: Held) -> None:
     ours = held["Email expired exceptions/email-expired-exceptions"].parameters
     alpine = held["Email expired exceptions/alpine-email-expired-exceptions"].parameters
     assert ours["credentials"] != alpine["credentials"]
@@ -98,7 +98,7 @@ def test_each_reads_its_own_account_and_they_share_the_ledger(held: Held) -> Non
     assert mailers[0].ledger.url == mailers[1].ledger.url
 
 
-def test_each_reacts_to_the_events_of_its_own_account(
+def test_a_trigger_matches_only_events_of_its_shops_account(
     held: Held, client: SyncPrefectClient
 ) -> None:
     related = {}
@@ -111,14 +111,14 @@ def test_each_reacts_to_the_events_of_its_own_account(
     assert len({*related.values()}) == 2
 
 
-def test_they_are_told_their_image_and_packages(held: Held) -> None:
+def test_deployments_store_image_and_packages_as_job_variables(held: Held) -> None:
     assert held["Sync webhooks/alpine-sync-webhooks"].job_variables == {
         "image": "registry.example/shop:1",
         "env": {"EXTRA_PIP_PACKAGES": PACKAGE},
     }
 
 
-def test_no_secret_is_in_any_deployment_run_or_automation(deployed: None, server: Server) -> None:
+def test_deployments_runs_and_automations_contain_no_secret(deployed: None, server: Server) -> None:
     kept = server.records("deployments", "automations", "flow_runs", "flows", "work_pools")
     assert "{{ event.payload.shipment_status }}" in kept
     assert kept.count('"state_type":"SCHEDULED"') >= 2 * len(MADE)
@@ -126,14 +126,14 @@ def test_no_secret_is_in_any_deployment_run_or_automation(deployed: None, server
         assert secret not in kept
 
 
-def test_each_says_in_a_sentence_what_it_does(held: Held) -> None:
+def test_each_deployment_description_begins_with_a_sentence(held: Held) -> None:
     for name in sorted(held):
         first, *_ = str(held[name].description).splitlines()
         assert first.startswith(("Every ", "When ", "On an event: "))
         assert first.endswith(".")
 
 
-def test_each_says_which_block_makes_it_a_dry_run(held: Held) -> None:
+def test_each_deployment_description_names_the_block_with_its_switch(held: Held) -> None:
     for name in sorted(held):
         shop = "alpine" if "/alpine-" in name else "tracktor"
         mails = "mailer" in held[name].parameters
@@ -141,14 +141,14 @@ def test_each_says_which_block_makes_it_a_dry_run(held: Held) -> None:
         assert f"`{block}`, read when a run starts" in str(held[name].description)
 
 
-def test_a_worker_needs_the_installed_package_only(held: Held) -> None:
+def test_a_worker_needs_only_the_installed_package(held: Held) -> None:
     for name in sorted(held):
         made = held[name]
         assert str(made.entrypoint).startswith("prefect_tracktor.flows.")
         assert (made.path, made.pull_steps) == (None, [])
 
 
-def test_a_second_time_changes_nothing(
+def test_deploying_again_changes_nothing(
     deployed: None, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = server.records("deployments", "automations")

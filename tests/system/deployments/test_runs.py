@@ -24,7 +24,7 @@ MAIL = "Email expired exceptions/email-expired-exceptions"
 pytestmark = pytest.mark.usefixtures("no_deployments")
 
 
-def test_a_run_that_its_process_breaks_off_as_it_ends_begins_again_when_it_is_served_again(
+def test_an_interrupted_run_restarts_when_its_flow_is_served_again(
     open_for_business: list[str],
     server: Server,
     tracktor: Sandbox,

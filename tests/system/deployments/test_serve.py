@@ -60,7 +60,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     return serve
 
 
-def test_what_is_not_enabled_is_left_out_and_says_how(
+def test_serve_leaves_out_disabled_flows_and_prints_how_to_enable_them(
     serve: Callable[..., list[str]], capsys: Output
 ) -> None:
     assert serve() == [
@@ -88,7 +88,7 @@ def test_what_is_not_enabled_is_left_out_and_says_how(
         ("TRACKTOR_TIMEZONE", "Mars", "no time zone 'Mars'; set TRACKTOR_TIMEZONE, such as Europe"),
     ],
 )
-def test_a_setting_that_cannot_be_right_serves_nothing(
+def test_serve_refuses_an_invalid_setting(
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
     capsys: Output,
@@ -102,7 +102,7 @@ def test_a_setting_that_cannot_be_right_serves_nothing(
     assert server.names() == []
 
 
-def test_what_is_not_in_the_environment_is_read_from_the_file_beside_it(
+def test_the_environment_overrides_the_env_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("TRACKTOR_TIMEZONE=Europe/Berlin\nTRACKTOR_NOTIFY=in_transit\n")
@@ -112,14 +112,14 @@ def test_what_is_not_in_the_environment_is_read_from_the_file_beside_it(
     assert (shop.timezone, shop.notify) == ("Europe/Berlin", ["delivered"])
 
 
-def test_missing_blocks_are_named_with_what_makes_them() -> None:
+def test_the_error_for_a_missing_block_names_the_command_to_create_it() -> None:
     with pytest.raises(
         InvalidInput, match=r"tials/not-made. Run prefect-tracktor blocks --name not-made"
     ):
         saved(TracktorCredentials, Shop("not-made"))
 
 
-def test_orders_are_found_in_shopify_where_there_is_a_document_for_that() -> None:
+def test_orders_come_from_shopify_if_its_block_is_saved() -> None:
     shop = Shop("order-sources")
     TracktorCredentials.model_validate({"uuid": "c" * 32, "api_key": "k"}).save(shop.name)
     CompletedOrders().save(shop.name, overwrite=True)
@@ -169,7 +169,7 @@ def served_again(
         return found | {"after it": serve()}
 
 
-def test_what_is_no_longer_served_is_paused_until_it_is_served_again(
+def test_a_deployment_is_paused_until_it_is_served_again(
     served_again: dict[str, Served],
 ) -> None:
     for held in served_again.values():
@@ -178,7 +178,7 @@ def test_what_is_no_longer_served_is_paused_until_it_is_served_again(
     assert f"updated    {MAIL} (tags, resumed)" in served_again["again"].said
 
 
-def test_that_workers_no_longer_run_what_was_deployed_is_told(
+def test_serve_prints_which_work_pool_no_longer_runs_its_deployments(
     served_again: dict[str, Served], pool: str
 ) -> None:
     told = served_again["after workers"].said
@@ -187,19 +187,19 @@ def test_that_workers_no_longer_run_what_was_deployed_is_told(
     assert "no longer run" not in served_again["again"].said
 
 
-def test_whoever_serves_it_too_is_named_until_it_has_ended(served_again: dict[str, Served]) -> None:
+def test_serve_names_another_process_that_serves_the_same_deployment(served_again: dict[str, Served]) -> None:
     told = served_again["beside another process"].said
     assert f"Also served by {socket.gethostname()}, process {os.getpid()}, since 20" in told
     for alone in ("after workers", "again", "after it"):
         assert "Also served by" not in served_again[alone].said
 
 
-def test_a_misspelt_setting_in_the_file_is_named(served_again: dict[str, Served]) -> None:
+def test_serve_names_a_misspelt_variable_in_the_env_file(served_again: dict[str, Served]) -> None:
     named = "unknown variable TRACKTOR_MOD; did you mean TRACKTOR_MODE?"
     assert [when for when, held in served_again.items() if named in held.said] == ["after it"]
 
 
-def test_what_was_deleted_while_it_was_served_keeps_nothing_else_from_being_paused(
+def test_a_deleted_deployment_does_not_keep_others_from_being_paused(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -212,7 +212,7 @@ def test_what_was_deleted_while_it_was_served_keeps_nothing_else_from_being_paus
     assert server[HOURLY].paused
 
 
-def test_what_another_process_took_over_goes_on_when_the_first_one_stops(
+def test_a_deployment_taken_over_stays_active_when_the_first_process_stops(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def until_another_takes_over(_deployments: object) -> None:
@@ -236,7 +236,7 @@ def test_deployments_are_paused_when_the_api_fails_before_they_are_served(
     assert "Prefect's API does not answer" in capsys.readouterr().err
 
 
-def test_each_process_interrupts_its_own_runs(
+def test_each_process_reschedules_only_its_own_interrupted_runs(
     serve: Callable[..., list[str]], server: Server, capsys: Output
 ) -> None:
     serve("--only", "expired_exceptions")
@@ -265,7 +265,7 @@ def name_of_state(client: SyncPrefectClient, run_id: UUID) -> str | None:
     return client.read_flow_run(run_id).state_name
 
 
-def test_a_run_that_waits_holds_up_no_other_deployment(
+def test_a_waiting_run_does_not_delay_other_deployments(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = []
@@ -279,7 +279,7 @@ def test_a_run_that_waits_holds_up_no_other_deployment(
     assert limits == [1 + 4]
 
 
-def test_what_somebody_paused_stays_paused_through_stop_and_start(
+def test_a_deployment_paused_by_a_user_stays_paused_when_served_again(
     serve: Callable[..., list[str]], server: Server, capsys: Output
 ) -> None:
     serve("--only", "expired_exceptions")

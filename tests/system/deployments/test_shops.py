@@ -30,7 +30,7 @@ def two_shops_and_one_without_blocks(
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
-def test_a_shop_that_is_not_set_up_does_not_keep_the_others(server: Server, capsys: Output) -> None:
+def test_one_broken_shop_does_not_keep_the_others_from_being_deployed(server: Server, capsys: Output) -> None:
     assert main(DEPLOY) == 2
     assert server.names() == [
         f"{MAIL}/alpine-email-expired-exceptions",
@@ -44,7 +44,7 @@ def test_a_shop_that_is_not_set_up_does_not_keep_the_others(server: Server, caps
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
-def test_two_shops_with_one_account_do_not_both_write_to_its_customers(
+def test_a_second_shop_with_the_same_account_is_refused(
     server: Server, capsys: Output
 ) -> None:
     own = (TracktorCredentials, OrderFile, Mailer)
@@ -80,7 +80,7 @@ def test_a_file_that_is_copied_makes_a_deployment(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("environment", "no_deployments", "pool")
 @pytest.mark.parametrize("only", [["of_my_own"], ["expired_exceptions", "of_my_own"]])
-def test_a_copy_must_not_replace_what_the_first_file_makes(
+def test_two_files_with_the_same_deployment_name_are_refused(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output, only: list[str]
 ) -> None:
     makers = DEPLOYMENTS | {"of_my_own": DEPLOYMENTS["expired_exceptions"]}
@@ -94,7 +94,7 @@ def test_a_copy_must_not_replace_what_the_first_file_makes(
 
 
 @pytest.mark.usefixtures("environment", "no_deployments", "pool")
-def test_a_file_whose_own_block_is_not_there_keeps_no_other_from_being_deployed(
+def test_a_file_with_a_missing_block_does_not_keep_others_from_being_deployed(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     def of_my_own(_shop: Shop) -> RunnerDeployment:
@@ -111,7 +111,7 @@ def test_a_file_whose_own_block_is_not_there_keeps_no_other_from_being_deployed(
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
-def test_one_shop_may_be_chosen(server: Server, capsys: Output) -> None:
+def test_deploy_takes_one_shop_by_name(server: Server, capsys: Output) -> None:
     assert main([*DEPLOY, "--shop", "alpine"]) == 0
     assert server.names() == [f"{MAIL}/alpine-email-expired-exceptions"]
     assert "bay" not in capsys.readouterr().out
@@ -121,7 +121,7 @@ def test_one_shop_may_be_chosen(server: Server, capsys: Output) -> None:
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
-def test_the_others_are_served(
+def test_one_broken_shop_does_not_keep_the_others_from_being_served(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     served: list[str] = []
@@ -136,7 +136,7 @@ def test_the_others_are_served(
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
-def test_what_a_shop_that_is_not_set_up_has_on_the_server_is_not_called_left_over(
+def test_deployments_of_a_broken_shop_are_not_listed_as_left_over(
     server: Server, shops_are: Put, capsys: Output
 ) -> None:
     assert main([*DEPLOY, "--shop", "alpine"]) == 0
@@ -157,7 +157,7 @@ def test_what_a_shop_that_is_not_set_up_has_on_the_server_is_not_called_left_ove
         (Shop("alpine", notify="delivered"), "write a list, such as ['delivered']"),
     ],
 )
-def test_a_setting_that_cannot_be_right_is_named(
+def test_an_invalid_shop_setting_is_named(
     shop: Shop, problem: str, shops_are: Put, capsys: Output
 ) -> None:
     shops_are(shop)
@@ -165,7 +165,7 @@ def test_a_setting_that_cannot_be_right_is_named(
     assert problem in capsys.readouterr().out
 
 
-def test_two_shops_of_one_name_are_refused(shops_are: Put, capsys: Output) -> None:
+def test_two_shops_with_the_same_name_are_refused(shops_are: Put, capsys: Output) -> None:
     shops_are(Shop("alpine"), Shop("alpine"))
     assert main(DEPLOY) == 2
     assert "two shops of the name alpine" in capsys.readouterr().err

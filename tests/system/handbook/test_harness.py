@@ -36,7 +36,7 @@ def block(language: str, code: str = "", title: str = "") -> Block:
 @pytest.mark.parametrize(
     ("language", "title"), [("console", ""), ("bash", ""), ("sh", "Later"), ("python", "Run it")]
 )
-def test_a_block_without_a_rule_is_told(language: str, title: str) -> None:
+def test_a_code_block_of_an_unknown_kind_is_detected(language: str, title: str) -> None:
     assert not block(language, title=title).is_understood
 
 
@@ -44,14 +44,14 @@ def test_a_block_without_a_rule_is_told(language: str, title: str) -> None:
     "text",
     ["```\nmake\n```\n", "~~~sh\nmake\n~~~\n", "```sh\nmake\n", "    ```sh\n  make\n  ```\n"],
 )
-def test_no_block_can_hide_behind_its_fences(text: str, tmp_path: Path) -> None:
+def test_an_invalid_fence_is_an_error(text: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(text)
     with pytest.raises(ValueError, match=r"page\.md"):
         blocks_of(page)
 
 
-def test_a_block_is_found_at_its_line_and_without_its_indentation(tmp_path: Path) -> None:
+def test_a_code_block_is_read_with_its_line_and_without_indentation(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         '# Title\n\n1. Save it:\n   ```python title="a.py"\n   if a:\n       b()\n   ```\n'
@@ -59,19 +59,19 @@ def test_a_block_is_found_at_its_line_and_without_its_indentation(tmp_path: Path
     assert blocks_of(page) == [Block(page, 5, "python", "a.py", "if a:\n    b()\n")]
 
 
-def test_what_is_exported_stays_and_a_command_that_fails_is_told(shell: Shell) -> None:
+def test_a_shell_keeps_exports_and_reports_a_failing_command(shell: Shell) -> None:
     shell.run("first", "export NAME=value\ncd ..")
     assert shell.run("second", "echo $NAME") == "value\n"
     with pytest.raises(AssertionError, match="a command failed"):
         shell.run("third", "false\necho it went on")
 
 
-def test_an_unset_variable_is_told(shell: Shell) -> None:
+def test_an_unset_shell_variable_is_an_error(shell: Shell) -> None:
     with pytest.raises(AssertionError, match="NOT_SET"):
         shell.run("first", "echo $NOT_SET")
 
 
-def test_a_shell_beside_that_never_serves_is_told(tmp_path: Path) -> None:
+def test_a_background_shell_that_never_serves_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="no such program"):
         ShellBeside(tmp_path, os.environ, "echo no such program", re.compile("serving"))
 
@@ -87,7 +87,7 @@ def test_a_shell_beside_that_never_serves_is_told(tmp_path: Path) -> None:
         ("prefect cloud login \\\n    --workspaces mine", "--workspaces"),
     ],
 )
-def test_a_command_that_is_only_checked_is_checked(code: str, problem: str) -> None:
+def test_an_invalid_command_that_is_only_checked_is_an_error(code: str, problem: str) -> None:
     with pytest.raises(AssertionError, match=problem):
         runnable(code, server_stands=True)
 
@@ -107,7 +107,7 @@ def test_all_other_commands_are_run() -> None:
         ("prefect-tracktor deploy --work-pool shop", False),
     ],
 )
-def test_what_goes_on_until_it_is_stopped_is_known(code: str, *, waits: bool) -> None:
+def test_commands_that_run_until_stopped_are_recognized(code: str, *, waits: bool) -> None:
     assert (ready_pattern(code) is not None) == waits
 
 
@@ -119,17 +119,17 @@ def test_what_goes_on_until_it_is_stopped_is_known(code: str, *, waits: bool) ->
         ("# TRACKTOR_UUID=none", "# TRACKTOR_UUID=none"),
     ],
 )
-def test_a_readers_own_values_are_filled_in(reader: Reader, code: str, meant: str) -> None:
+def test_placeholders_are_replaced_by_the_readers_values(reader: Reader, code: str, meant: str) -> None:
     title = "settings.env"
     reader.follow(block("sh", code, title))
     assert (reader.folder / title).read_text() == meant.format(uuid=reader.tracktor.uuid)
 
 
-def test_a_value_that_nothing_fills_in_is_told(reader: Reader) -> None:
+def test_a_placeholder_without_a_value_is_an_error(reader: Reader) -> None:
     with pytest.raises(AssertionError, match="nothing says what"):
         reader.follow(block("sh", "export OTHER=…"))
 
 
-def test_a_server_in_the_way_of_what_follows_is_told(reader: Reader) -> None:
+def test_a_server_in_the_foreground_is_an_error(reader: Reader) -> None:
     with pytest.raises(AssertionError, match="never comes to an end"):
         reader.follow(block("sh", "prefect-tracktor serve"))

@@ -67,14 +67,14 @@ def pages_with_code() -> list[str]:
 
 
 @pytest.mark.parametrize("page", [name_of(page) for page in PAGES])
-def test_every_block_is_of_a_kind_that_has_a_rule(page: str) -> None:
+def test_every_code_block_is_of_a_known_kind(page: str) -> None:
     unknown = [block for block in blocks_of(PROJECT / page) if not block.is_understood]
     assert not unknown
 
 
 @pytest.mark.handbook
 @pytest.mark.parametrize("page", pages_with_code(), indirect=True)
-def test_every_block_works_as_printed(page: Path, reader: Reader) -> None:
+def test_every_code_block_works_as_printed(page: Path, reader: Reader) -> None:
     for block in blocks_of(page):
         reader.follow(block)
         if block.language == "python" and re.search(r"^ *assert ", block.code, re.MULTILINE):

@@ -38,7 +38,7 @@ def fields_of(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[d
             yield from fields_of(part, definitions)
 
 
-def test_people_get_the_newer_ui_unless_they_chose_the_other(
+def test_new_visitors_get_the_newer_ui(
     page: Page, installation: Installation
 ) -> None:
     page.goto(installation.url)
@@ -46,7 +46,7 @@ def test_people_get_the_newer_ui_unless_they_chose_the_other(
     assert page.url.startswith(f"{installation.url}/v2/")
 
 
-def test_the_catalog_shows_our_blocks_with_what_they_are_for(page: Page, picture: Picture) -> None:
+def test_the_catalog_shows_our_blocks_with_their_descriptions(page: Page, picture: Picture) -> None:
     page.goto("blocks/catalog")
     page.get_by_placeholder("Search").fill("tracktor")
     assert len(BLOCKS) >= 10
@@ -57,7 +57,7 @@ def test_the_catalog_shows_our_blocks_with_what_they_are_for(page: Page, picture
     picture(page, "blocks-catalog", clip={"x": 0, "y": 0, "width": 1280, "height": 760})
 
 
-def test_the_documents_that_were_made_are_listed(page: Page, picture: Picture) -> None:
+def test_saved_blocks_are_listed(page: Page, picture: Picture) -> None:
     page.goto("blocks")
     for block in ("Tracktor Credentials", "Tracktor Notification Ledger", "Tracktor Order File"):
         row = page.get_by_role("row").filter(has_text=block)
@@ -66,7 +66,7 @@ def test_the_documents_that_were_made_are_listed(page: Page, picture: Picture) -
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=slug_of)
-def test_each_field_of_a_form_has_a_title_and_says_what_to_fill_in(
+def test_each_field_of_a_block_form_has_a_title_and_description(
     page: Page, block: type[Block]
 ) -> None:
     page.goto(f"blocks/catalog/{slug_of(block)}/create")
@@ -81,7 +81,7 @@ def test_each_field_of_a_form_has_a_title_and_says_what_to_fill_in(
         expect(page.get_by_text(label).first).to_be_visible()
 
 
-def test_credentials_that_were_filled_in_work(
+def test_credentials_saved_in_the_form_work(
     page: Page, installation: Installation, picture: Picture
 ) -> None:
     tracktor = installation.tracktor

@@ -138,7 +138,7 @@ def message(about: About, language: str, *, parcels: int = 2, brand: Brand = BRA
 
 
 @pytest.mark.parametrize("about", KINDS)
-def test_a_message_can_be_read_everywhere(
+def test_a_message_is_readable_on_every_device(
     reader: Page, about: About, device: str, scheme: str, picture: Picture
 ) -> None:
     for language in LANGUAGES:
@@ -162,7 +162,7 @@ def test_a_message_can_be_read_everywhere(
 
 
 @pytest.mark.parametrize("color", ["#ffffff", "#000000", "#ffd400", "#777777", "#16181d"])
-def test_a_message_can_be_read_in_any_color(
+def test_a_message_is_readable_in_any_brand_color(
     reader: Page, color: str, device: str, scheme: str
 ) -> None:
     reader.set_content(message("expired", "en", brand=Brand(color=color)))

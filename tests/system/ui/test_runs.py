@@ -155,7 +155,7 @@ def rows_of(page: Page) -> list[list[str]]:
     return rows
 
 
-def test_each_form_names_every_parameter_and_says_what_it_does(
+def test_each_run_form_shows_every_parameter_with_a_description(
     any_page: Page, installation: Installation
 ) -> None:
     deployments = installation.ask("deployments/filter", sort="NAME_ASC")
@@ -178,7 +178,7 @@ def title_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
     return str(field.get("title") or part["title"])
 
 
-def test_a_deployments_page_says_what_it_does_where_to_look_and_how_to_stop_it(
+def test_a_deployment_page_describes_purpose_results_and_stopping(
     any_page: Page, installation: Installation, picture: Picture
 ) -> None:
     deployment = installation.deployment("Email expired exceptions/email-expired-exceptions")
@@ -191,13 +191,13 @@ def test_a_deployments_page_says_what_it_does_where_to_look_and_how_to_stop_it(
             picture(any_page, f"deployment{'-phone' * (size is PHONE)}")
 
 
-def test_what_people_decide_comes_before_what_they_leave_alone(page: Page) -> None:
+def test_common_parameters_come_first_in_the_run_form(page: Page) -> None:
     open_form(page, "Email expired exceptions", "email-expired-exceptions")
     in_order(page, ["Mailer", "Dry run", "Max emails", "Template", "Chunk size"])
     expect(page.get_by_role("spinbutton", name="Max emails")).to_have_value("500")
 
 
-def test_a_run_from_the_form_writes_to_exactly_the_right_customers(
+def test_a_run_from_the_form_emails_exactly_the_right_customers(
     installation: Installation, mail_walk: Walk
 ) -> None:
     run = installation.ask(f"flow_runs/{mail_walk.run_id}")
@@ -209,7 +209,7 @@ def test_a_run_from_the_form_writes_to_exactly_the_right_customers(
     assert sorted(received) == sorted((address,) for address in expected)
 
 
-def test_blocks_chosen_in_a_form_stay_references(
+def test_blocks_selected_in_a_run_form_are_stored_as_references(
     installation: Installation, mail_walk: Walk
 ) -> None:
     run = installation.ask(f"flow_runs/{mail_walk.run_id}")
@@ -222,7 +222,7 @@ def test_blocks_chosen_in_a_form_stay_references(
     assert SECRET_PATH not in kept
 
 
-def test_a_run_says_wherever_one_looks_that_it_is_live(
+def test_a_live_run_is_marked_as_live_on_every_page(
     any_page: Page, installation: Installation, mail_walk: Walk, picture: Picture
 ) -> None:
     """Also on a phone; started from the form, which makes up a name."""
@@ -241,7 +241,7 @@ def test_a_run_says_wherever_one_looks_that_it_is_live(
             expect(any_page.get_by_text("Live. ").first).to_be_visible()
 
 
-def test_a_dry_run_under_a_name_of_ones_own_shows_what_would_be_sent(
+def test_a_named_dry_run_shows_the_message_that_would_be_sent(
     any_page: Page, installation: Installation, mail_walk: Walk, picture: Picture
 ) -> None:
     assert mail_walk.run_id  # what was sent is not due again; the other exceptions are
@@ -274,7 +274,7 @@ def test_a_dry_run_under_a_name_of_ones_own_shows_what_would_be_sent(
         picture(any_page.get_by_role("tabpanel"), "message")
 
 
-def test_progress_is_seen_while_a_run_works(mail_walk: Walk) -> None:
+def test_progress_is_shown_while_a_run_works(mail_walk: Walk) -> None:
     first, *later = mail_walk.progress
     assert first < 100
     assert later == sorted(later)
@@ -282,7 +282,7 @@ def test_progress_is_seen_while_a_run_works(mail_walk: Walk) -> None:
     assert len(later) > 2, "it moves, and does not jump"
 
 
-def test_a_runs_artifacts_are_found_on_its_page_with_what_they_show(
+def test_a_run_page_lists_its_artifacts_with_descriptions(
     page: Page, mail_walk: Walk, picture: Picture
 ) -> None:
     page.goto(f"runs/flow-run/{mail_walk.run_id}?tab=Artifacts")
@@ -298,7 +298,7 @@ def test_a_runs_artifacts_are_found_on_its_page_with_what_they_show(
     picture(page.get_by_role("tabpanel", name="Artifacts"), "run-artifacts")
 
 
-def test_the_table_shows_whom_it_concerned_by_masked_addresses(
+def test_the_table_of_a_run_masks_addresses(
     page: Page, installation: Installation, mail_walk: Walk, picture: Picture
 ) -> None:
     open_artifact(page, installation, mail_walk.run_id, "expired-exceptions")
@@ -310,7 +310,7 @@ def test_the_table_shows_whom_it_concerned_by_masked_addresses(
     picture(page.get_by_role("tabpanel"), "table")
 
 
-def test_the_summary_shows_what_there_was_and_says_what_there_was_not(
+def test_the_summary_shows_counts_and_lists_the_empty_ones(
     page: Page, installation: Installation, mail_walk: Walk, picture: Picture
 ) -> None:
     open_artifact(page, installation, mail_walk.run_id, "expired-exceptions-summary")
@@ -340,7 +340,7 @@ def tables_of(page: Page) -> list[list[list[str]]]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_charts_show_how_much_is_in_trouble(
+def test_the_charts_show_all_parcels_with_exceptions(
     page: Page, installation: Installation, mail_walk: Walk, picture: Picture, scheme: Any
 ) -> None:
     page.emulate_media(color_scheme=scheme)
@@ -367,7 +367,7 @@ def test_the_charts_show_how_much_is_in_trouble(
     picture(page, f"charts-{scheme}")
 
 
-def test_the_event_feed_lists_what_was_announced(
+def test_the_event_feed_lists_announced_events(
     page: Page, installation: Installation, picture: Picture
 ) -> None:
     deployment = installation.deployment("Announce exceptions/announce-exceptions")
@@ -398,7 +398,7 @@ def test_the_event_feed_lists_what_was_announced(
     picture(page.get_by_role("tabpanel"), "announced")
 
 
-def test_a_plan_is_shown_before_the_first_status_is_written(
+def test_the_plan_of_status_changes_is_shown(
     page: Page, installation: Installation, picture: Picture
 ) -> None:
     open_form(page, "Reconcile manual statuses", "reconcile-manual-statuses")

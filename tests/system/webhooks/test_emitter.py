@@ -107,7 +107,7 @@ def test_an_event_is_kept_until_prefect_has_stored_it(bench: Bench, fulfillment_
     assert event.payload["fulfillment_id"] == fulfillment_id
 
 
-def test_an_event_that_did_not_arrive_is_sent_again(
+def test_a_lost_event_is_sent_again(
     bench: Bench, fulfillment_id: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.add_event(fulfillment_id)
@@ -125,7 +125,7 @@ def test_an_event_that_did_not_arrive_is_sent_again(
             assert names_at_prefect(fulfillment_id) == ["tracktor.fulfillment.delivered"]
 
 
-def test_an_event_that_arrived_before_a_crash_is_not_sent_again(
+def test_an_event_stored_before_a_crash_is_not_sent_again(
     bench: Bench, fulfillment_id: int
 ) -> None:
     bench.add_event(fulfillment_id)
@@ -141,7 +141,7 @@ def test_an_event_that_arrived_before_a_crash_is_not_sent_again(
     assert restarted.outbox == 0
 
 
-def test_the_server_keeps_one_event_of_an_id_that_is_sent_twice(
+def test_prefect_stores_an_event_once_if_it_is_sent_twice(
     bench: Bench, fulfillment_id: int
 ) -> None:
     bench.add_event(fulfillment_id)
@@ -160,7 +160,7 @@ def test_the_server_keeps_one_event_of_an_id_that_is_sent_twice(
             ]
 
 
-def test_events_wait_in_their_order_while_prefect_is_away(
+def test_events_keep_their_order_while_prefect_is_unreachable(
     bench: Bench, fulfillment_id: int
 ) -> None:
     statuses = ["Cutting", "Sewing", "in_transit"]
@@ -175,7 +175,7 @@ def test_events_wait_in_their_order_while_prefect_is_away(
     assert [event.payload["shipment_status"] for event in events] == statuses
 
 
-def test_one_event_that_prefect_refuses_does_not_hold_up_the_others(
+def test_one_refused_event_does_not_block_the_others(
     bench: Bench, fulfillment_id: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.add_event(fulfillment_id, "in_transit")
@@ -192,7 +192,7 @@ def test_one_event_that_prefect_refuses_does_not_hold_up_the_others(
             ]
 
 
-def test_one_event_that_prefect_fails_of_does_not_hold_up_the_others(
+def test_one_event_that_causes_server_errors_does_not_block_the_others(
     queue: WebhookQueue, fulfillment_id: int
 ) -> None:
     bench = Bench(queue, f"shop-{fulfillment_id}")
@@ -222,7 +222,7 @@ def test_one_event_that_prefect_fails_of_does_not_hold_up_the_others(
     assert len(names_at_prefect(fulfillment_id)) == len(statuses) - 1
 
 
-def test_nothing_is_given_up_when_every_event_is_refused(bench: Bench, fulfillment_id: int) -> None:
+def test_no_event_is_discarded_if_prefect_refuses_all(bench: Bench, fulfillment_id: int) -> None:
     for status in ("in_transit", "delivered"):
         bench.add_event(fulfillment_id, status, name="x" * 5000 + status)
     with pytest.raises(RetryLater):
@@ -230,7 +230,7 @@ def test_nothing_is_given_up_when_every_event_is_refused(bench: Bench, fulfillme
     assert len(bench.queue.claim(bench.account, limit=10)) == 2
 
 
-def test_a_change_in_the_shop_becomes_an_event_at_prefect(
+def test_a_status_change_in_the_shop_becomes_a_prefect_event(
     listening: Listening,
     tracktor: Sandbox,
     credentials: TracktorCredentials,
@@ -263,7 +263,7 @@ def test_a_change_in_the_shop_becomes_an_event_at_prefect(
         assert event.related[0].id == f"tracktor.order.{order_id}"
 
 
-def test_deliveries_become_events_when_prefect_is_back(
+def test_deliveries_become_events_after_an_outage_of_prefect(
     listening: Listening,
     tracktor: Sandbox,
     credentials: TracktorCredentials,

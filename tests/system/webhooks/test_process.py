@@ -76,7 +76,7 @@ def answered(address: str, order_id: int) -> bool:
         return False
 
 
-def test_a_kill_loses_nothing_that_was_answered_and_doubles_nothing(
+def test_a_killed_receiver_loses_and_duplicates_no_accepted_delivery(
     settings: dict[str, str],
     tracktor: Sandbox,
     queue: WebhookQueue,
@@ -118,7 +118,7 @@ def test_a_kill_loses_nothing_that_was_answered_and_doubles_nothing(
         (SETTINGS | {"TRACKTOR_QUEUE_URL": "mysql://x"}, "url must be that"),
     ],
 )
-def test_a_setting_that_cannot_be_right_is_named(
+def test_receive_names_an_invalid_setting(
     environment: dict[str, str],
     problem: str,
     no_prefect: None,
@@ -130,7 +130,7 @@ def test_a_setting_that_cannot_be_right_is_named(
     assert "s3cret" not in said
 
 
-def test_a_number_out_of_range_is_no_traceback(
+def test_receive_names_a_number_out_of_range(
     no_prefect: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert receive(SETTINGS, "--keep-days", "1e12") == 2
@@ -138,7 +138,7 @@ def test_a_number_out_of_range_is_no_traceback(
     assert "port must be 0-65535" in capsys.readouterr().err
 
 
-def test_the_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_receive_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert receive({"COLUMNS": "120"}, "--help") == 0
     said = capsys.readouterr().out
     for field in fields(ReceiverOptions):
@@ -146,7 +146,7 @@ def test_the_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> N
         assert re.search(rf"{option}( [A-Z]+)? +[A-Z][a-z]+ ", said), option
 
 
-def test_a_token_and_a_template_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_receive_prints_a_token_and_a_template(capsys: pytest.CaptureFixture[str]) -> None:
     assert receive({}, "token") == 0
     token = capsys.readouterr().out.strip()
     assert receive(SETTINGS | {"TRACKTOR_RECEIVER_TOKEN": token}, "template") == 0

@@ -106,7 +106,7 @@ def wrapped_or_not(kind: str, delivery: Any) -> list[Any]:
 
 @given(parcel=parcels)
 @example(parcel={"fulfillment_id": 7, "shipment_status": "{{ 7 * 7 }}", "order_name": '"}'})
-def test_a_parcel_gives_what_the_receiver_gives(parcel: dict[str, Any]) -> None:
+def test_the_cloud_template_gives_the_receivers_event_for_a_parcel(parcel: dict[str, Any]) -> None:
     event = fulfillment_event(Fulfillment.model_validate(parcel), account=ACCOUNT, received=NOW)
     for body in wrapped_or_not("fulfillment", parcel):
         assert rendered(body) == said(event)
@@ -115,7 +115,7 @@ def test_a_parcel_gives_what_the_receiver_gives(parcel: dict[str, Any]) -> None:
 @given(order=orders)
 @example(order={"order_id": 7, "statuses": ["delivered", "in_transit", "delivered"]})
 @example(order={"order_id": 7, "statuses": ["delivered", "Sewing"]})
-def test_an_order_gives_what_the_receiver_gives(order: dict[str, Any]) -> None:
+def test_the_cloud_template_gives_the_receivers_event_for_an_order(order: dict[str, Any]) -> None:
     event = order_event(Order.model_validate(order), account=ACCOUNT, received=NOW)
     for body in wrapped_or_not("order", order):
         assert rendered(body) == said(event)
@@ -124,7 +124,7 @@ def test_an_order_gives_what_the_receiver_gives(order: dict[str, Any]) -> None:
 @given(body=st.dictionaries(fields | texts, anything, max_size=6) | anything)
 @example(body={"order_id": 1.0})
 @example(body={"order_id": {"$numberLong": "7"}})
-def test_anything_gives_valid_json_and_a_valid_event(body: Any) -> None:
+def test_the_cloud_template_gives_a_valid_event_for_any_body(body: Any) -> None:
     event = Event.model_validate(rendered(body))
     try:
         subject = read_delivery(to_json(body))
@@ -155,7 +155,7 @@ def is_number(body: Any, name: str) -> bool:
         ResponseFormat(status_as_object=True, times_without_offset=True),
     ],
 )
-def test_what_the_sandbox_delivers_gives_what_the_receiver_gives(shape: ResponseFormat) -> None:
+def test_the_cloud_template_gives_the_receivers_events_for_sandbox_deliveries(shape: ResponseFormat) -> None:
     shop = Shop(orders=60, expired=10)
     for order_id in shop.order_ids:
         order = shop.order(order_id)
@@ -167,7 +167,7 @@ def test_what_the_sandbox_delivers_gives_what_the_receiver_gives(shape: Response
             assert rendered(shape.shaped("fulfillment", parcel)) == said(expected)
 
 
-def test_no_customers_data_gets_into_an_event() -> None:
+def test_the_cloud_template_emits_no_customer_data() -> None:
     shop = Shop(orders=30)
     for order_id in shop.order_ids:
         order = shop.order(order_id)
@@ -177,7 +177,7 @@ def test_no_customers_data_gets_into_an_event() -> None:
         assert not [value for value in personal if value and value in text]
 
 
-def test_it_keeps_prefects_rules_for_templates_and_renders_as_prefect_renders() -> None:
+def test_prefect_validates_and_renders_the_cloud_template() -> None:
     validate_user_template(TEMPLATE)
     body = {"fulfillment_id": 7, "shipment_status": "Gravur läuft"}
     sync = render_user_template_sync(TEMPLATE, {"body": body})
@@ -186,6 +186,6 @@ def test_it_keeps_prefects_rules_for_templates_and_renders_as_prefect_renders() 
     assert json.loads(sync)["event"] == "tracktor.fulfillment.gravur_läuft"
 
 
-def test_what_is_no_account_name_does_not_get_into_the_template() -> None:
+def test_the_cloud_template_refuses_an_invalid_account_name() -> None:
     with pytest.raises(InvalidInput, match="account must be the name"):
         cloud_webhook_template("'}}{{ body }}")
