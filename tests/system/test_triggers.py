@@ -1,4 +1,4 @@
-"""Every way to have a deployment run: by code, event, automation, command and HTTP."""
+"""Every way to start a deployment: by code, event, automation, command and HTTP."""
 
 import asyncio
 import runpy
@@ -53,15 +53,15 @@ Automated = Callable[[AutomationCore], UUID]
 DEPLOYMENT = "Email expired exceptions/after-import"
 
 SECRET = "s3cret-that-nobody-may-see"
-UUID_OF_NOBODY = "0123abcd-0000-4000-8000-00000000000f"
+UNUSED_UUID = "0123abcd-0000-4000-8000-00000000000f"
 
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Sandbox]:
-    """A shop with more than twenty parcels in trouble, and an account of its own.
+    """A shop with more than twenty exceptions, and its own account.
 
-    Events have the same ids where account, parcels and times are the same, and Prefect's triggers
-    ignore an id that they saw within half an hour, say in another test.
+    Events of the same account, parcels and times have the same ids, and Prefect's triggers ignore
+    an id that they saw in the last half hour, such as in another test.
     """
     with Sandbox(Shop(orders=60, expired=20), uuid=str(uuid4())) as sandbox:
         yield sandbox
@@ -75,7 +75,7 @@ def client(prefect_api: None) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture(scope="module")
 def folder(prefect_api: None, shop: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the shop; its blocks are saved."""
+    """The folder of the shop, whose blocks are saved."""
     folder = tmp_path_factory.mktemp("served")
     make_blocks_of(shop, folder)
     return folder
@@ -83,7 +83,7 @@ def folder(prefect_api: None, shop: Sandbox, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def deployment(folder: Path, client: SyncPrefectClient) -> DeploymentResponse:
-    """The handbook's deployment, registered as its script does; nothing serves it."""
+    """The handbook's deployment, registered by its script and not served."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Runner, "start", AsyncMock())
         runpy.run_path(str(EXAMPLES / "serve_after_import.py"), run_name="__main__")
@@ -92,7 +92,7 @@ def deployment(folder: Path, client: SyncPrefectClient) -> DeploymentResponse:
 
 @pytest.fixture
 def automated() -> Iterator[Automated]:
-    """Makes automations, which end with the test."""
+    """Create automations, which are removed after the test."""
     with ExitStack() as ending:
 
         def make(automation: AutomationCore) -> UUID:
@@ -109,13 +109,13 @@ def credentials_of(shop: Sandbox) -> TracktorCredentials:
 
 
 def runs_of(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:
-    """All runs of the deployment so far."""
+    """Return all runs of the deployment so far."""
     only = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
     return client.read_flow_runs(deployment_filter=only)
 
 
 def channel_to(chat: ChatServer) -> UUID:
-    """A saved block that notifies the chat."""
+    """Save a block that notifies the chat, and return its id."""
     channel = CustomWebhookNotificationBlock(
         name="a chat", url=chat.url, json_data={"text": "{{subject}}\n{{body}}"}
     )
@@ -131,7 +131,7 @@ def run_for(
     *,
     state: str = "",
 ) -> FlowRun:
-    """The one run of the deployment for these orders, once it is there and in the state."""
+    """Wait for the only run of the deployment for these orders, in the state."""
     for attempt in waiting():
         with attempt:
             runs = [
@@ -147,11 +147,11 @@ def run_for(
 def carried_out_for(
     client: SyncPrefectClient, deployment: DeploymentResponse, orders: list[int] | str
 ) -> State:
-    """The final state of the run for these orders, which is carried out here."""
+    """Execute the run for these orders here, and return its final state."""
     return carried_out(run_for(client, deployment, orders).id)
 
 
-class TestAPipeline:
+class TestPipeline:
     def test_runs_the_deployment_for_its_orders_in_sync_and_async_code(
         self,
         client: SyncPrefectClient,
@@ -169,7 +169,7 @@ class TestAPipeline:
             )
 
         asyncio.run(in_async_code())
-        # this one is carried out by the process that serves the deployment
+        # executed by the process that serves the deployment
         with served(str(EXAMPLES / "serve_after_import.py"), folder=folder):
             nightly_import(first, DEPLOYMENT)
         assert sorted(shop.calls) == [("GET", f"orders/{i}.json") for i in first + second]
@@ -206,7 +206,7 @@ class TestAPipeline:
                 ]
 
 
-class TestWithoutAPipeline:
+class TestTriggers:
     def test_an_event_starts_a_run_for_the_orders_in_its_payload(
         self, client: SyncPrefectClient, deployment: DeploymentResponse, shop: Sandbox
     ) -> None:
@@ -225,7 +225,7 @@ class TestWithoutAPipeline:
         for orders in (of_event, by_reference):
             assert carried_out_for(client, deployment, orders).is_completed()
             assert ("GET", f"orders/{orders[0]}.json") in shop.calls
-        # what does not fit is not lost in silence
+        # an invalid parameter is reported
         unfit = carried_out_for(client, deployment, "#1001")
         assert unfit.is_failed()
         assert "orders" in str(unfit.message)
@@ -248,7 +248,7 @@ class TestWithoutAPipeline:
         account, channel = credentials_of(shop).account, channel_to(chat)
         automated(automations.run_on_many_exceptions(deployment.id, account))
         automated(automations.pause_on_many_exceptions(paused_id, account, channel))
-        # made again, it replaces itself
+        # created again, it replaces itself
         automated(automations.run_on_many_exceptions(deployment.id, account))
         report = announce_exceptions(
             credentials_of(shop),
@@ -295,7 +295,7 @@ class TestWithoutAPipeline:
 
 
 MASKED: dict[str, tuple[type[Block], dict[str, Any]]] = {
-    "api_key": (TracktorCredentials, {"uuid": UUID_OF_NOBODY, "api_key": SECRET}),
+    "api_key": (TracktorCredentials, {"uuid": UNUSED_UUID, "api_key": SECRET}),
     "access_token": (ShopifyCredentials, {"shop": "your-store", "access_token": SECRET}),
     "client_secret": (
         ShopifyCredentials,

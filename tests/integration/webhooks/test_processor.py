@@ -1,4 +1,4 @@
-"""Delivery processor: events have the values that Tracktor returns, with few calls."""
+"""Delivery processor: events with Tracktor's values, from few calls."""
 
 import json
 from contextlib import suppress
@@ -126,7 +126,9 @@ def test_an_unknown_id_is_retried_a_few_times_and_gives_no_event(
     assert bench.queue.waiting(bench.account) == (0, 0)
 
 
-def test_a_parcel_unknown_to_tracktor_waits_before_the_next_read(bench: Bench, tracktor: Sandbox) -> None:
+def test_a_parcel_unknown_to_tracktor_waits_before_the_next_read(
+    bench: Bench, tracktor: Sandbox
+) -> None:
     bench.deliver({"fulfillment_id": 77})
     for _ in range(3):
         assert bench.read() == []
@@ -135,7 +137,7 @@ def test_a_parcel_unknown_to_tracktor_waits_before_the_next_read(bench: Bench, t
 
 
 def forged(count: int) -> list[dict[str, Any]]:
-    """Ids of parcels that the shop does not have."""
+    """Return deliveries with ids that the shop does not have."""
     return [{"fulfillment_id": number} for number in range(1, count + 1)]
 
 
@@ -151,7 +153,7 @@ def test_forged_ids_do_not_delay_a_new_parcel(bench: Bench, tracktor: Sandbox, c
     assert len(bench.read()) == 1
     bench.read(rounds=30)
     bench.make_due()
-    bench.read(rounds=30)  # they are read again, within the limit
+    bench.read(rounds=30)  # retried, within the limit
     bench.processor._new_ids._left += 1  # noqa: SLF001 (the budget grows within seconds)
     bench.deliver(parcels[1])
     assert len(bench.read()) == 1
@@ -192,11 +194,13 @@ def test_an_order_that_cannot_be_read_is_retried_later(
     assert bench.queue.waiting(bench.account) == (1, 0)
     assert "1 orders or parcels could not be read" in caplog.text
     tracktor.faults = Faults()
-    assert bench.read() == []  # there is a pause of a second first
+    assert bench.read() == []  # after a pause of a second
     assert len(tracktor.calls) == 1
 
 
-def test_the_processor_waits_as_long_as_retry_after_requests(bench: Bench, tracktor: Sandbox) -> None:
+def test_the_processor_waits_as_long_as_retry_after_requests(
+    bench: Bench, tracktor: Sandbox
+) -> None:
     tracktor.faults = Faults(too_many_requests=1, retry_after_seconds=300)
     bench.deliver({"order_id": tracktor.shop.order_ids[0]})
     before = datetime.now(UTC)

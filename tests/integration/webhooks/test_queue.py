@@ -1,4 +1,4 @@
-"""Webhook queue: deliveries and events until they are processed, and no event twice."""
+"""Webhook queue: deliveries and events until they are processed."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -29,7 +29,7 @@ def due(queue: WebhookQueue) -> list[InboxEntry]:
 
 
 def missing(queue: WebhookQueue) -> list[ReadResult]:
-    """The due entries, as unknown to Tracktor."""
+    """Return the due entries as unknown to Tracktor."""
     now = datetime.now(UTC)
     return [ReadResult(one, retry_at=now, missing=True) for one in due(queue)]
 

@@ -23,15 +23,15 @@ def raw(address: str, *parts: bytes) -> bytes:
     """Send bytes unchanged, and read until the receiver closes the connection."""
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
-        answer = b""
+        response = b""
         try:
             for part in parts:
                 connection.sendall(part)
             while received := connection.recv(65_536):
-                answer += received
+                response += received
         except ConnectionError:
             pass  # the rest of the request is refused
-        return answer
+        return response
 
 
 def head(path: str, *fields: str) -> bytes:
@@ -46,27 +46,27 @@ def waiting(queue: WebhookQueue, account: str) -> int:
 def test_the_receiver_responds_200_once_a_delivery_is_stored(
     listening: Listening, queue: WebhookQueue, credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
-    tracktor.stop()  # so that it stays in the queue
+    tracktor.stop()  # so that the delivery stays in the queue
     with listening() as address:
-        answer = httpx.post(f"{address}/{TOKEN}", json={"order_id": 7} | PERSONAL)
-        assert answer.status_code == 200
+        response = httpx.post(f"{address}/{TOKEN}", json={"order_id": 7} | PERSONAL)
+        assert response.status_code == 200
         assert waiting(queue, credentials.account) == 1
 
 
 def test_a_wrong_token_and_an_unknown_path_get_the_same_response(listening: Listening) -> None:
     with listening() as address:
         paths = ["/", f"/{TOKEN}x", f"/{TOKEN[:-1]}", "/x" * 40, "/docs", f"/{TOKEN}/", "/%ff"]
-        answers = [httpx.post(address + path, json={"order_id": 7}) for path in paths]
-        answers += [httpx.get(address + path) for path in paths]
-    assert {answer.status_code for answer in answers} == {404}
-    assert len({(answer.content, str(answer.headers)) for answer in answers}) == 1
+        responses = [httpx.post(address + path, json={"order_id": 7}) for path in paths]
+        responses += [httpx.get(address + path) for path in paths]
+    assert {response.status_code for response in responses} == {404}
+    assert len({(response.content, str(response.headers)) for response in responses}) == 1
 
 
 def test_the_health_response_reveals_only_that_the_receiver_runs(listening: Listening) -> None:
     with listening() as address:
-        answer = httpx.get(f"{address}/health")
-    assert (answer.status_code, answer.text) == (200, "OK")
-    assert set(answer.headers) == {"content-type", "content-length"}
+        response = httpx.get(f"{address}/health")
+    assert (response.status_code, response.text) == (200, "OK")
+    assert set(response.headers) == {"content-type", "content-length"}
 
 
 @pytest.mark.parametrize(
@@ -126,24 +126,24 @@ def test_the_receiver_logs_neither_token_nor_customer_data(
 
 def test_a_large_body_is_refused_before_it_is_sent(listening: Listening) -> None:
     with listening() as address:
-        answer = raw(address, head(f"/{TOKEN}", "Content-Length: 50000000"))
-    assert answer.startswith(b"HTTP/1.1 413 ")
+        response = raw(address, head(f"/{TOKEN}", "Content-Length: 50000000"))
+    assert response.startswith(b"HTTP/1.1 413 ")
 
 
 def test_the_receiver_stops_reading_an_endless_body(listening: Listening) -> None:
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     with listening(max_body_bytes=100_000) as address:
         start = head(f"/{TOKEN}", "Transfer-Encoding: chunked")
-        answer = raw(address, start, chunk, chunk)
-        assert answer.startswith(b"HTTP/1.1 413 ")
+        response = raw(address, start, chunk, chunk)
+        assert response.startswith(b"HTTP/1.1 413 ")
         raw(address, start, *[chunk] * 800)  # 50 MB; most of it is not read
         assert httpx.get(f"{address}/health").status_code == 200
 
 
 def test_a_slow_body_is_refused(listening: Listening) -> None:
     with listening(read_seconds=1) as address:
-        answer = raw(address, head(f"/{TOKEN}", "Content-Length: 100"), b"{")
-        assert answer.startswith(b"HTTP/1.1 408 ")
+        response = raw(address, head(f"/{TOKEN}", "Content-Length: 100"), b"{")
+        assert response.startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_delivery_with_an_incomplete_body_is_not_stored(
@@ -165,8 +165,8 @@ def test_a_delivery_with_an_incomplete_body_is_not_stored(
 
 def test_the_receiver_accepts_only_post_requests(listening: Listening) -> None:
     with listening() as address:
-        answer = httpx.get(f"{address}/{TOKEN}")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        response = httpx.get(f"{address}/{TOKEN}")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
 def test_the_receiver_responds_503_above_its_connection_limit(listening: Listening) -> None:

@@ -1,4 +1,4 @@
-"""Files in `flows/` that need settings: left out without them, deployed and run with them."""
+"""Flows that need settings in `flows/`: left out without them, deployed with them."""
 
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,10 @@ def test_flows_without_their_settings_are_left_out(
     environment: None, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert deploy_all() == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for file in ("notify", "report", "export", "watch"):
-        assert f"left out {file}: " in said
-        assert f"flows/{file}.py" in said
+        assert f"left out {file}: " in output
+        assert f"flows/{file}.py" in output
 
 
 DEPLOYED: dict[str, dict[str, Any]] = {
@@ -84,10 +84,12 @@ def test_a_shop_with_a_channel_is_deployed_without_a_mailer(
     monkeypatch.setattr(notify, "RULES", rules)
     monkeypatch.setattr(watch, "PARTS", {"rules": rules})
     assert deploy_all() == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for file in ("expired_exceptions", "status_change", "status_changes"):
-        assert f"left out {file}: it sends emails: set SMTP_HOST" in said
-    assert "Notices to https://sms.example: dry run, as the block tracktor-http-channel/sms" in said
+        assert f"left out {file}: it sends emails: set SMTP_HOST" in output
+    assert (
+        "Notices to https://sms.example: dry run, as the block tracktor-http-channel/sms" in output
+    )
     made = server["Notify customers/sms-notify-customers"]
     assert "$ref" in str(made.parameters["rules"][0]["channel"])
     assert "$ref" in str(made.parameters["ledger"])
@@ -112,7 +114,7 @@ def test_a_shop_with_a_channel_is_deployed_without_a_mailer(
 
 
 def set_up(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Set the files' settings as a shop would."""
+    """Set the settings of the files."""
     to = ExportFiles(folder=str(folder))
     url: Any = f"https://{SLACK}/services/T0/B0/secret"
     SlackWebhook(url=url).save("team", overwrite=True)

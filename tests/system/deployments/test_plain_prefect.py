@@ -1,4 +1,4 @@
-"""Deployments that are written with Prefect's own means and saved blocks.
+"""Deployments written with plain Prefect and saved blocks.
 
 `.serve()`, `.deploy()`, `.to_deployment()` and `prefect.yaml`, with Prefect's own defaults.
 """
@@ -69,7 +69,7 @@ def folder(
     (folder / "plan.csv").write_text(f"order_id,status\n{tracktor.shop.order_ids[0]},Sewing\n")
     variables = variables_of(tracktor, mail, folder) | SECRETS
     assert save_blocks(variables, DOCUMENTS, name=NAME) == 0
-    # it is shared if another test has saved one for all shops
+    # another test may have saved one for all shops
     EmailTemplate().save(NAME, overwrite=True)
     return folder
 
@@ -118,7 +118,7 @@ def test_prefect_yaml_runs_with_blocks_by_slug_and_stores_no_secret(
 
 
 def of_the_handbook(title: str) -> str:
-    """Return a file that the page on deployments shows."""
+    """Return a file from the page on deployments."""
     [block] = [
         block for block in blocks_of(PROJECT / "docs/how-to/deploy.md") if block.title == title
     ]
@@ -176,7 +176,7 @@ def choose_mode(mode: Mode) -> None:
 
 
 @pytest.fixture(scope="module")
-def in_service(folder: Path, server: Server, parcel: int) -> Iterator[None]:
+def served_flows(folder: Path, server: Server, parcel: int) -> Iterator[None]:
     remove_deployments(server.client)
     choose_mode(Mode.LIVE)
     with served("-m", "tests.support.plain", str(parcel), folder=folder):
@@ -186,11 +186,11 @@ def in_service(folder: Path, server: Server, parcel: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", READY_MADE)
 def test_every_flow_runs_when_served_with_prefects_own_serve(
-    in_service: None, server: Server, name: str
+    served_flows: None, server: Server, name: str
 ) -> None:
     deployment = server[f"{getattr(flows, name).name}/{NAME}"]
     assert deployment.enforce_parameter_schema
-    # as the form of a custom run sends them; what is pending already is nobody else's to begin
+    # as the run form sends them; no other process starts a run that is already pending
     run = server.client.create_flow_run_from_deployment(
         deployment.id, parameters=deployment.parameters, state=Pending()
     )
@@ -199,7 +199,7 @@ def test_every_flow_runs_when_served_with_prefects_own_serve(
 
 
 def test_a_serving_process_obeys_a_mailer_switched_to_dry_run(
-    in_service: None, server: Server, mail: MailServer, tracktor: Sandbox
+    served_flows: None, server: Server, mail: MailServer, tracktor: Sandbox
 ) -> None:
     choose_mode(Mode.DRY_RUN)
     deployment = server[f"{flows.email_expired_exceptions.name}/{NAME}"]
@@ -213,23 +213,23 @@ def test_a_serving_process_obeys_a_mailer_switched_to_dry_run(
     assert not mail.messages
 
 
-def test_plain_prefect_deployments_store_no_secret(in_service: None, server: Server) -> None:
+def test_plain_prefect_deployments_store_no_secret(served_flows: None, server: Server) -> None:
     stored = server.records("deployments", "flow_runs")
     assert not [secret for secret in SECRETS.values() if secret in stored]
 
 
 def test_plain_prefect_deployments_can_be_deployed_twice(
-    in_service: None, server: Server, parcel: int
+    served_flows: None, server: Server, parcel: int
 ) -> None:
     make_pool(server.client, "plain", "process")
-    served_ones = {made.id: made for made in server.client.read_deployments()}
+    served_before = {made.id: made for made in server.client.read_deployments()}
     made = deployments(parcel, entrypoint_type=EntrypointType.MODULE_PATH)
-    # what is there already is updated, and that must be accepted as well
+    # existing deployments are updated
     ids: Any = deploy(*made.values(), work_pool_name="plain")
-    assert {*ids} == served_ones.keys()
+    assert {*ids} == served_before.keys()
     for deployed in server.client.read_deployments():
         assert deployed.work_pool_name == "plain"
-        assert deployed.parameters == served_ones[deployed.id].parameters
+        assert deployed.parameters == served_before[deployed.id].parameters
     again: Any = deploy(made["email_expired_exceptions"], work_pool_name="plain")
     assert {*again} < {*ids}
     server.client.create_flow_run_from_deployment(again[0])

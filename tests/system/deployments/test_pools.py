@@ -54,16 +54,14 @@ def of_pool(
         "vertex-ai",
     ],
 )
-def test_a_container_pool_takes_an_image_and_packages(
-    client: SyncPrefectClient, kind: str
-) -> None:
+def test_a_container_pool_takes_an_image_and_packages(client: SyncPrefectClient, kind: str) -> None:
     assert of_pool(client, kind, "registry.example/shop:1", PACKAGES).job_variables == {
         "image": "registry.example/shop:1",
         "env": {"EXTRA_PIP_PACKAGES": f"{WHEEL} psycopg"},
     }
 
 
-# only in Prefect Cloud, as its documentation describes it: this server has no such template
+# as the documentation of Prefect Cloud describes it; this server has no such template
 MANAGED = {
     "job_configuration": {"env": "{{ env }}", "pip_packages": "{{ pip_packages }}"},
     "variables": {
@@ -144,9 +142,9 @@ def test_the_error_for_a_missing_pool_names_the_command_to_create_it(
     client: SyncPrefectClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["deploy", "--work-pool", "nowhere"]) == 2
-    said = capsys.readouterr().err
-    assert "there is no work pool 'nowhere'" in said
-    assert "prefect work-pool create --type process nowhere" in said
+    output = capsys.readouterr().err
+    assert "there is no work pool 'nowhere'" in output
+    assert "prefect work-pool create --type process nowhere" in output
 
 
 @pytest.mark.parametrize("package", ["", "psycopg pandas", "prefect-tracktor >= 0.1"])
@@ -184,11 +182,9 @@ def test_prefect_tracktor_is_refused_without_an_address(
         "tracktor-of-somebody-else",
     ],
 )
-def test_a_package_with_an_address_is_accepted(
-    client: SyncPrefectClient, package: str
-) -> None:
-    told = {"env": {"EXTRA_PIP_PACKAGES": package}}
-    assert of_pool(client, "docker", packages=[package]).job_variables == told
+def test_a_package_with_an_address_is_accepted(client: SyncPrefectClient, package: str) -> None:
+    expected = {"env": {"EXTRA_PIP_PACKAGES": package}}
+    assert of_pool(client, "docker", packages=[package]).job_variables == expected
 
 
 def test_the_examples_in_the_package_error_are_accepted(client: SyncPrefectClient) -> None:
@@ -199,13 +195,15 @@ def test_the_examples_in_the_package_error_are_accepted(client: SyncPrefectClien
     assert of_pool(client, "docker", packages=shown).job_variables["env"]
 
 
-def test_a_package_address_with_a_password_is_refused_and_not_shown(client: SyncPrefectClient) -> None:
+def test_a_package_address_with_a_password_is_refused_and_not_shown(
+    client: SyncPrefectClient,
+) -> None:
     with pytest.raises(InvalidInput, match="plain text") as refusal:
         of_pool(client, "docker", packages=["shop@git+https://me:t0ken@git.example/shop.git"])
     assert "t0ken" not in str(refusal.value)
     over_ssh = "shop@git+ssh://git@git.example/shop.git"
-    told = {"env": {"EXTRA_PIP_PACKAGES": over_ssh}}
-    assert of_pool(client, "docker", packages=[over_ssh]).job_variables == told
+    expected = {"env": {"EXTRA_PIP_PACKAGES": over_ssh}}
+    assert of_pool(client, "docker", packages=[over_ssh]).job_variables == expected
 
 
 def test_job_variables_set_by_the_user_are_kept() -> None:
@@ -272,10 +270,10 @@ def test_a_deployment_without_a_ledger_is_checked_with_the_shared_one(
     assert "discarded after each run" in of_pool(client, "docker").refusal_of(deployment)
 
 
-THROWN_AWAY = ["docker", "kubernetes", "ecs", "azure-container-instance", "cloud-run-v2"]
+DISCARDING = ["docker", "kubernetes", "ecs", "azure-container-instance", "cloud-run-v2"]
 
 
-@pytest.mark.parametrize("kind", [*THROWN_AWAY, "cloud-run", "vertex-ai"])
+@pytest.mark.parametrize("kind", [*DISCARDING, "cloud-run", "vertex-ai"])
 def test_a_sqlite_ledger_is_refused_in_pools_that_discard_files(
     client: SyncPrefectClient, kind: str
 ) -> None:
@@ -308,12 +306,12 @@ def test_refused_deployments_are_named_and_the_others_deployed(
 ) -> None:
     make_pool(client, "containers", "docker")
     assert main(["deploy", "--work-pool", "containers", "--image", "shop:1"]) == 2
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
         "REFUSED    Email expired exceptions/email-expired-exceptions: its ledger is a SQLite file"
-        in said
+        in output
     )
-    assert "left over" not in said
+    assert "left over" not in output
     assert server.names() == [
         "Reconcile manual statuses/reconcile-manual-statuses",
         "Sync webhooks/sync-webhooks",

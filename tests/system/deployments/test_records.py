@@ -1,4 +1,4 @@
-"""What Prefect stores about the deployments of several shops, and who can read it."""
+"""Stored records of the deployments of several shops."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -43,7 +43,7 @@ def deployed(
     rows = [ours, replace(ours, name="alpine", timezone="Europe/Zurich")]
     remove_deployments(client)
     make_pool(client, "containers", "docker")
-    # a ledger in a file is refused for machines that are discarded
+    # a SQLite ledger is refused for pools that discard files
     ledger, file = NotificationLedger.load("tracktor"), SecretStr("")
     assert isinstance(ledger, NotificationLedger)
     ledger.url, file = SecretStr(postgresql_url), ledger.url
@@ -65,7 +65,7 @@ def held(deployed: None, client: SyncPrefectClient) -> Held:
     return {f"{flows[made.flow_id]}/{made.name}": made for made in client.read_deployments()}
 
 
-# the others need settings in their files
+# the other flows need settings in their files
 MADE = DEPLOYMENTS.keys() - {"notify", "report", "export", "watch"}
 
 

@@ -1,6 +1,6 @@
 """Runs that are started on the server, and executed by the serving process.
 
-Those that a worker does, with the wheel and no checkout, are seen in `.ci/deploy_to_a_worker.py`.
+`.ci/deploy_to_a_worker.py` tests runs of a worker that has only the wheel.
 """
 
 from pathlib import Path
@@ -37,18 +37,18 @@ def test_an_interrupted_run_restarts_when_its_flow_is_served_again(
         tracktor.reset_calls()
         with serving("--only", "expired_exceptions", folder=tmp_path, end=end):
             assert not server[MAIL].paused
-            # one run, which is begun again each time
+            # one run, which is started again each time
             run = run or server.client.create_flow_run_from_deployment(server[MAIL].id)
             for attempt in waiting():
                 with attempt:
                     assert tracktor.calls
-        broken_off = server.client.read_flow_run(run.id).state
-        assert broken_off is not None
-        assert broken_off.is_scheduled()
+        interrupted = server.client.read_flow_run(run.id).state
+        assert interrupted is not None
+        assert interrupted.is_scheduled()
         assert server[MAIL].paused
         (tmp_path / "served.log").unlink()
     assert run is not None
     tracktor.faults = Faults()
-    # as the next process that serves it does: the second and the third one have begun it again
+    # as the next serving process does; the second and third one have started it again
     assert carried_out(run.id).is_completed()
     assert sorted(received.recipients[0] for received in mail.messages) == open_for_business

@@ -68,11 +68,11 @@ def test_serve_leaves_out_disabled_flows_and_prints_how_to_enable_them(
         "Reconcile manual statuses/reconcile-manual-statuses",
         "Sync webhooks/sync-webhooks",
     ]
-    said = capsys.readouterr().out
-    assert "left out status_change: set TRACKTOR_NOTIFY" in said
-    assert "Orders come from the block tracktor-order-file/tracktor." in said
+    output = capsys.readouterr().out
+    assert "left out status_change: set TRACKTOR_NOTIFY" in output
+    assert "Orders come from the block tracktor-order-file/tracktor." in output
     mailer: Any = Mailer.load("tracktor")
-    assert f"Emails: {mailer.mode.label}, as the block tracktor-mailer/tracktor says now." in said
+    assert f"Emails: {mailer.mode.label}, as the block tracktor-mailer/tracktor says now." in output
     assert main(["serve", "--only", "exceptions"]) == 2
     assert "exceptions cannot be served yet: set TRACKTOR_ANNOUNCE" in capsys.readouterr().out
 
@@ -138,9 +138,9 @@ def test_orders_come_from_shopify_if_its_block_is_saved() -> None:
 
 @dataclass(frozen=True)
 class Served:
-    """What `serve` printed each time, and the deployment after it had ended."""
+    """The output of `serve`, and the deployment after it ended."""
 
-    said: str
+    output: str
     left: DeploymentResponse
 
 
@@ -148,16 +148,16 @@ class Served:
 def served_again(
     blocks: None, pool: str, server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Served]:
-    """The same deployment, served when workers ran it before, again, beside another process."""
+    """Serve a deployment after workers, again, beside another process, and after that."""
     folder = tmp_path_factory.mktemp("misspelt")
     (folder / ".env").write_text("TRACKTOR_MOD=live\n")
     remove_deployments(server.client)
     only = ["--only", "expired_exceptions"]
 
     def serve() -> Served:
-        with redirect_stdout(StringIO()) as said:
+        with redirect_stdout(StringIO()) as output:
             assert main(["serve", *only]) == 0
-        return Served(said.getvalue(), server[MAIL])
+        return Served(output.getvalue(), server[MAIL])
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(commands, "serve_until_stopped", lambda _deployments: None)
@@ -175,28 +175,30 @@ def test_a_deployment_is_paused_until_it_is_served_again(
     for held in served_again.values():
         assert held.left.paused
         assert STOPPED in held.left.tags
-    assert f"updated    {MAIL} (tags, resumed)" in served_again["again"].said
+    assert f"updated    {MAIL} (tags, resumed)" in served_again["again"].output
 
 
 def test_serve_prints_which_work_pool_no_longer_runs_its_deployments(
     served_again: dict[str, Served], pool: str
 ) -> None:
-    told = served_again["after workers"].said
-    assert f"Workers of the work pool '{pool}' no longer run these deployments." in told
-    assert f"prefect-tracktor deploy --work-pool {pool}" in told
-    assert "no longer run" not in served_again["again"].said
+    output = served_again["after workers"].output
+    assert f"Workers of the work pool '{pool}' no longer run these deployments." in output
+    assert f"prefect-tracktor deploy --work-pool {pool}" in output
+    assert "no longer run" not in served_again["again"].output
 
 
-def test_serve_names_another_process_that_serves_the_same_deployment(served_again: dict[str, Served]) -> None:
-    told = served_again["beside another process"].said
-    assert f"Also served by {socket.gethostname()}, process {os.getpid()}, since 20" in told
+def test_serve_names_another_process_that_serves_the_same_deployment(
+    served_again: dict[str, Served],
+) -> None:
+    output = served_again["beside another process"].output
+    assert f"Also served by {socket.gethostname()}, process {os.getpid()}, since 20" in output
     for alone in ("after workers", "again", "after it"):
-        assert "Also served by" not in served_again[alone].said
+        assert "Also served by" not in served_again[alone].output
 
 
 def test_serve_names_a_misspelt_variable_in_the_env_file(served_again: dict[str, Served]) -> None:
     named = "unknown variable TRACKTOR_MOD; did you mean TRACKTOR_MODE?"
-    assert [when for when, held in served_again.items() if named in held.said] == ["after it"]
+    assert [when for when, held in served_again.items() if named in held.output] == ["after it"]
 
 
 def test_a_deleted_deployment_does_not_keep_others_from_being_paused(
@@ -246,7 +248,7 @@ def test_each_process_reschedules_only_its_own_interrupted_runs(
         return client.create_flow_run_from_deployment(mail.id, state=state).id
 
     claim(client, [mail.id], first := new_claim())
-    # the signal that ended the process reached the third one, too
+    # the third run received the signal that ended the process, too
     of_first = [run_in(Running()), run_in(Pending()), run_in(Crashed())]
     over = run_in(Completed())
     claim(client, [mail.id], second := new_claim())

@@ -1,10 +1,6 @@
 """Several shops: each has its own account, and its errors do not affect the others."""
 
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from prefect.deployments.runner import RunnerDeployment
@@ -12,7 +8,6 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect_tracktor import EmailTemplate, Mailer, OrderFile, TracktorCredentials
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Shop, commands, shop_of_the_environment
-from prefect_tracktor.setup.project import write_project
 from tests.system.deployments.conftest import DEPLOYMENTS, Server, deploy_all
 
 MAIL = "Email expired exceptions"
@@ -23,30 +18,31 @@ Output = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def two_shops_and_one_without_blocks(
+def two_shops_and_a_broken_one(
     environment: None, alpine: None, no_deployments: None, pool: str, shops_are: Put
 ) -> None:
     shops_are(Shop("alpine"), Shop("bay"), shop_of_the_environment())
 
 
-@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
-def test_one_broken_shop_does_not_keep_the_others_from_being_deployed(server: Server, capsys: Output) -> None:
+@pytest.mark.usefixtures("two_shops_and_a_broken_one")
+def test_one_broken_shop_does_not_keep_the_others_from_being_deployed(
+    server: Server, capsys: Output
+) -> None:
     assert main(DEPLOY) == 2
     assert server.names() == [
         f"{MAIL}/alpine-email-expired-exceptions",
         f"{MAIL}/email-expired-exceptions",
     ]
-    said = capsys.readouterr().out
-    assert "bay: NOT SET UP" in said
+    output = capsys.readouterr().out
+    assert "bay: NOT SET UP" in output
     assert (
-        "there is no block tracktor-order-file/bay. Run prefect-tracktor blocks --name bay" in said
+        "there is no block tracktor-order-file/bay. Run prefect-tracktor blocks --name bay"
+        in output
     )
 
 
-@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
-def test_a_second_shop_with_the_same_account_is_refused(
-    server: Server, capsys: Output
-) -> None:
+@pytest.mark.usefixtures("two_shops_and_a_broken_one")
+def test_a_second_shop_with_the_same_account_is_refused(server: Server, capsys: Output) -> None:
     own = (TracktorCredentials, OrderFile, Mailer)
     for block in own:
         block.model_validate(block.load("alpine")).save("bay", overwrite=True)
@@ -62,20 +58,6 @@ def test_a_second_shop_with_the_same_account_is_refused(
     assert "bay: NOT SET UP, none of its deployments was served or changed: its blocks are" in (
         capsys.readouterr().out
     )
-
-
-def test_a_file_that_is_copied_makes_a_deployment(tmp_path: Path) -> None:
-    list(write_project(tmp_path))
-    shutil.copy(tmp_path / "flows" / "webhooks.py", tmp_path / "flows" / "of_my_own.py")
-    told = subprocess.run(
-        [sys.executable, "-m", "flows", "serve", "--only", "nothing"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 2
-    assert ", notify, of_my_own, reconcile, " in told.stderr
 
 
 @pytest.mark.usefixtures("environment", "no_deployments", "pool")
@@ -110,7 +92,7 @@ def test_a_file_with_a_missing_block_does_not_keep_others_from_being_deployed(
     )
 
 
-@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+@pytest.mark.usefixtures("two_shops_and_a_broken_one")
 def test_deploy_takes_one_shop_by_name(server: Server, capsys: Output) -> None:
     assert main([*DEPLOY, "--shop", "alpine"]) == 0
     assert server.names() == [f"{MAIL}/alpine-email-expired-exceptions"]
@@ -120,7 +102,7 @@ def test_deploy_takes_one_shop_by_name(server: Server, capsys: Output) -> None:
     assert "unknown shop in flows/shops.py: 'cove'; choose from alpine, bay, tracktor" in refused
 
 
-@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+@pytest.mark.usefixtures("two_shops_and_a_broken_one")
 def test_one_broken_shop_does_not_keep_the_others_from_being_served(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
@@ -135,7 +117,7 @@ def test_one_broken_shop_does_not_keep_the_others_from_being_served(
     assert "bay: NOT SET UP" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+@pytest.mark.usefixtures("two_shops_and_a_broken_one")
 def test_deployments_of_a_broken_shop_are_not_listed_as_left_over(
     server: Server, shops_are: Put, capsys: Output
 ) -> None:

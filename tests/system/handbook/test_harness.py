@@ -1,4 +1,4 @@
-"""What runs the pages is itself no rubber stamp."""
+"""The tests of the pages detect errors."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 from tests.system.handbook.commands import ready_pattern, runnable
 from tests.system.handbook.pages import Block, blocks_of
 from tests.system.handbook.reader import Reader
-from tests.system.handbook.shells import Shell, ShellBeside
+from tests.system.handbook.shells import BackgroundShell, Shell
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_an_unset_shell_variable_is_an_error(shell: Shell) -> None:
 
 def test_a_background_shell_that_never_serves_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="no such program"):
-        ShellBeside(tmp_path, os.environ, "echo no such program", re.compile("serving"))
+        BackgroundShell(tmp_path, os.environ, "echo no such program", re.compile("serving"))
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_a_background_shell_that_never_serves_is_an_error(tmp_path: Path) -> Non
 )
 def test_an_invalid_command_that_is_only_checked_is_an_error(code: str, problem: str) -> None:
     with pytest.raises(AssertionError, match=problem):
-        runnable(code, server_stands=True)
+        runnable(code, has_server=True)
 
 
 def test_all_other_commands_are_run() -> None:
     code = "make demo   # a comment\nprefect-tracktor blocks\nmakeshift\n"
-    assert runnable(code, server_stands=True) == ":\nprefect-tracktor blocks\nmakeshift\n"
+    assert runnable(code, has_server=True) == ":\nprefect-tracktor blocks\nmakeshift\n"
 
 
 @pytest.mark.parametrize(
@@ -112,24 +112,26 @@ def test_commands_that_run_until_stopped_are_recognized(code: str, *, waits: boo
 
 
 @pytest.mark.parametrize(
-    ("code", "meant"),
+    ("code", "expected"),
     [
         ("export TRACKTOR_UUID=… OTHER=1", "export TRACKTOR_UUID={uuid} OTHER=1"),
         ("BERLIN_TRACKTOR_UUID='…'", "BERLIN_TRACKTOR_UUID={uuid}"),
         ("# TRACKTOR_UUID=none", "# TRACKTOR_UUID=none"),
     ],
 )
-def test_placeholders_are_replaced_by_the_readers_values(reader: Reader, code: str, meant: str) -> None:
+def test_placeholders_are_replaced_by_the_readers_values(
+    reader: Reader, code: str, expected: str
+) -> None:
     title = "settings.env"
     reader.follow(block("sh", code, title))
-    assert (reader.folder / title).read_text() == meant.format(uuid=reader.tracktor.uuid)
+    assert (reader.folder / title).read_text() == expected.format(uuid=reader.tracktor.uuid)
 
 
 def test_a_placeholder_without_a_value_is_an_error(reader: Reader) -> None:
-    with pytest.raises(AssertionError, match="nothing says what"):
+    with pytest.raises(AssertionError, match="there is no value for"):
         reader.follow(block("sh", "export OTHER=…"))
 
 
 def test_a_server_in_the_foreground_is_an_error(reader: Reader) -> None:
-    with pytest.raises(AssertionError, match="never comes to an end"):
+    with pytest.raises(AssertionError, match="it never ends"):
         reader.follow(block("sh", "prefect-tracktor serve"))

@@ -1,4 +1,4 @@
-"""Blocks in Prefect's UI: found in the catalog, filled in without a manual, and working."""
+"""Blocks in Prefect's UI: the catalog, the list, the forms."""
 
 import inspect
 import re
@@ -29,18 +29,16 @@ def slug_of(block: type[Block]) -> str:
 
 
 def fields_of(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The fields that a form shows, one below the other; other blocks are chosen by name."""
+    """Yield the fields that a form shows, in order; other blocks are selected by name."""
     for field in schema["properties"].values():
         part = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
-        # what a field does not say of itself, its part says
+        # title and description of a nested model, unless the field has its own
         yield {"title": part.get("title"), "description": part.get("description")} | field
         if "properties" in part and "block_type_slug" not in part:
             yield from fields_of(part, definitions)
 
 
-def test_new_visitors_get_the_newer_ui(
-    page: Page, installation: Installation
-) -> None:
+def test_new_visitors_get_the_newer_ui(page: Page, installation: Installation) -> None:
     page.goto(installation.url)
     expect(page.get_by_role("button", name="Switch to V1 UI")).to_be_visible()
     assert page.url.startswith(f"{installation.url}/v2/")
@@ -74,8 +72,8 @@ def test_each_field_of_a_block_form_has_a_title_and_description(
     schema = block.model_json_schema()
     fields = list(fields_of(schema, schema.get("definitions", {})))
     assert fields
-    words = [field[part] for field in fields for part in ("title", "description") if field[part]]
-    in_order(page, words)
+    texts = [field[part] for field in fields for part in ("title", "description") if field[part]]
+    in_order(page, texts)
     for field in fields:
         label = re.compile(rf"^{re.escape(field['title'])}( \(Optional\))?$")
         expect(page.get_by_text(label).first).to_be_visible()
@@ -102,7 +100,7 @@ def test_credentials_saved_in_the_form_work(
             found.verify()
             return TracktorCredentials.model_validate(found)
 
-    with ThreadPoolExecutor(1) as elsewhere:  # Playwright's event loop runs in this thread
-        loaded = elsewhere.submit(load_and_verify).result()
+    with ThreadPoolExecutor(1) as executor:  # Playwright's event loop runs in this thread
+        loaded = executor.submit(load_and_verify).result()
     assert loaded.api_key.get_secret_value() == tracktor.api_key
     assert loaded.limits == TracktorCredentials(uuid=tracktor.uuid, api_key="x").limits

@@ -1,4 +1,4 @@
-"""Deployments in Prefect's UI: started from their forms, watched at work, looked at after."""
+"""Deployments in Prefect's UI: run forms, progress, artifacts, events."""
 
 import datetime as dt
 import json
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.ui
 
 CELLS = "rows => rows.map(row => [...row.cells].map(cell => cell.innerText.trim()))"
 PHONE: ViewportSize = {"width": 390, "height": 844}
-# what a deployment's page says, in this order
+# the texts of a deployment's page, in order
 DESCRIPTION = [
     "email customers whose parcel's tracking has expired",
     "Touches: customers, by email.",
@@ -39,11 +39,11 @@ SECONDS_A_MESSAGE = 3
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """What a person saw of a run that was started from its form.
+    """A run that was started from its form.
 
     Attributes:
         run_id: The run.
-        progress: The percentages that were seen while it worked, in this order.
+        progress: The percentages shown while it worked, in order.
     """
 
     run_id: str
@@ -65,7 +65,7 @@ def submit(page: Page) -> str:
     for attempt in waiting():
         with attempt:
             page.get_by_role("button", name="Submit").click()
-            # the UI does not try again by itself where the server was busy
+            # the UI does not retry if the server is busy
             expect(page.get_by_role("link", name="View run")).to_be_visible(timeout=10_000)
     page.get_by_role("link", name="View run").click()
     expect(page).to_have_url(re.compile("/runs/flow-run/"))
@@ -79,18 +79,18 @@ def open_artifact(page: Page, installation: Installation, run_id: str, key: str)
     short_id = installation.artifacts(run_id)[key]["id"].partition("-")[0]
     page.get_by_role("link", name=short_id).click()
     expect(page.get_by_role("tab", name="Raw")).to_be_visible()
-    # what it still asks for makes it draw all anew
+    # the page renders again after its last request
     page.wait_for_load_state("networkidle")
 
 
 @pytest.fixture(scope="module")
 def mail_walk(browser: Browser, installation: Installation, picture: Picture) -> Walk:
-    """The email flow started from its form, for customers in earnest, and watched to its end."""
+    """Start the email flow from its form, live, and watch it until it ends."""
     context = browser.new_context(
         base_url=f"{installation.url}/v2/", viewport=DESKTOP, color_scheme="light"
     )
     page = context.new_page()
-    # slow until it was watched
+    # slow while it is watched
     installation.mail.faults = MailFaults(delay_seconds=SECONDS_A_MESSAGE)
     open_form(page, "Email expired exceptions", "email-expired-exceptions")
     dry_run = page.get_by_role("switch", name="Dry run")
@@ -121,7 +121,7 @@ def mail_walk(browser: Browser, installation: Installation, picture: Picture) ->
             installation.mail.faults = MailFaults()
     page.goto(f"runs/flow-run/{run_id}")
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
-    # the last lines reach the server after the state, upon which the page looks for no more
+    # the last log lines reach the server after the state, and the page stops polling then
     for attempt in waiting():
         with attempt:
             page.reload()
@@ -132,7 +132,7 @@ def mail_walk(browser: Browser, installation: Installation, picture: Picture) ->
 
 
 def watch(page: Page) -> Iterator[int]:
-    """The percentages that a progress artifact shows to who reloads it, until it is done."""
+    """Yield the percentages of a progress artifact, reloading its page until it is done."""
     shown = page.get_by_text(PROGRESS)
     percent = -1
     while percent < 100:
@@ -147,8 +147,8 @@ def watch(page: Page) -> Iterator[int]:
 
 
 def rows_of(page: Page) -> list[list[str]]:
-    """The cells that a page's tables show, line by line, all from one moment."""
-    for attempt in waiting():  # a page that is drawn again has no rows for a moment
+    """Return the cells of a page's tables, row by row, in one snapshot."""
+    for attempt in waiting():  # a page that renders again has no rows for a moment
         with attempt:
             rows: list[list[str]] = page.get_by_role("row").evaluate_all(CELLS)
             assert len(rows) > 1
@@ -158,22 +158,22 @@ def rows_of(page: Page) -> list[list[str]]:
 def test_each_run_form_shows_every_parameter_with_a_description(
     any_page: Page, installation: Installation
 ) -> None:
-    deployments = installation.ask("deployments/filter", sort="NAME_ASC")
+    deployments = installation.request("deployments/filter", sort="NAME_ASC")
     assert len(deployments) >= 6
     for deployment in deployments:
         any_page.goto(f"deployments/deployment/{deployment['id']}/run")
         schema = deployment["parameter_openapi_schema"]
         in_place = sorted(schema["properties"].values(), key=lambda field: field["position"])
         titles = [title_of(field, schema["definitions"]) for field in in_place]
-        words = zip(titles, (field["description"] for field in in_place), strict=True)
-        in_order(any_page, [said for both in words for said in both])
+        texts = zip(titles, (field["description"] for field in in_place), strict=True)
+        in_order(any_page, [text for pair in texts for text in pair])
         for width in WIDTHS:
             any_page.set_viewport_size({"width": width, "height": 900})
             assert any_page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def title_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """A parameter's title; that of what it refers to, where it is the same."""
+    """Return a parameter's title, or that of the model it refers to."""
     part = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
     return str(field.get("title") or part["title"])
 
@@ -200,7 +200,7 @@ def test_common_parameters_come_first_in_the_run_form(page: Page) -> None:
 def test_a_run_from_the_form_emails_exactly_the_right_customers(
     installation: Installation, mail_walk: Walk
 ) -> None:
-    run = installation.ask(f"flow_runs/{mail_walk.run_id}")
+    run = installation.request(f"flow_runs/{mail_walk.run_id}")
     assert run["state"]["type"] == "COMPLETED"
     assert run["parameters"]["dry_run"] is False
     assert run["parameters"]["max_emails"] == 40
@@ -212,11 +212,11 @@ def test_a_run_from_the_form_emails_exactly_the_right_customers(
 def test_blocks_selected_in_a_run_form_are_stored_as_references(
     installation: Installation, mail_walk: Walk
 ) -> None:
-    run = installation.ask(f"flow_runs/{mail_walk.run_id}")
+    run = installation.request(f"flow_runs/{mail_walk.run_id}")
     for name in ("credentials", "orders", "mailer", "template"):
         assert list(run["parameters"][name]) == ["$ref"], name
     assert list(run["parameters"]["reading"]["completed_orders"]) == ["$ref"]
-    records = [run, *installation.ask("deployments/filter", sort="NAME_ASC")]
+    records = [run, *installation.request("deployments/filter", sort="NAME_ASC")]
     kept = json.dumps(records)
     assert installation.tracktor.api_key not in kept
     assert SECRET_PATH not in kept
@@ -225,7 +225,6 @@ def test_blocks_selected_in_a_run_form_are_stored_as_references(
 def test_a_live_run_is_marked_as_live_on_every_page(
     any_page: Page, installation: Installation, mail_walk: Walk, picture: Picture
 ) -> None:
-    """Also on a phone; started from the form, which makes up a name."""
     name = "Live: Email expired exceptions"
     any_page.goto(f"runs/flow-run/{mail_walk.run_id}")
     expect(any_page.get_by_text(name).first).to_be_visible()
@@ -244,16 +243,16 @@ def test_a_live_run_is_marked_as_live_on_every_page(
 def test_a_named_dry_run_shows_the_message_that_would_be_sent(
     any_page: Page, installation: Installation, mail_walk: Walk, picture: Picture
 ) -> None:
-    assert mail_walk.run_id  # what was sent is not due again; the other exceptions are
+    assert mail_walk.run_id  # sent messages are not due again; the other exceptions are
     deployment = installation.deployment("Email expired exceptions/email-expired-exceptions")
-    run = installation.ask(
+    run = installation.request(
         f"deployments/{deployment['id']}/create_flow_run",
         name="black-friday",
         parameters={"dry_run": True, "exception_statuses": ["all"]},
     )
     for attempt in waiting():
         with attempt:
-            found = installation.ask(f"flow_runs/{run['id']}")
+            found = installation.request(f"flow_runs/{run['id']}")
             assert found["state"]["type"] == "COMPLETED"
     assert found["state"]["message"].startswith("Dry run: ")
     any_page.goto(f"runs/flow-run/{run['id']}")
@@ -279,7 +278,7 @@ def test_progress_is_shown_while_a_run_works(mail_walk: Walk) -> None:
     assert first < 100
     assert later == sorted(later)
     assert later[-1] == 100
-    assert len(later) > 2, "it moves, and does not jump"
+    assert len(later) > 2, "it moves step by step"
 
 
 def test_a_run_page_lists_its_artifacts_with_descriptions(
@@ -329,7 +328,7 @@ def test_the_summary_shows_counts_and_lists_the_empty_ones(
 
 
 def tables_of(page: Page) -> list[list[list[str]]]:
-    """The charts' numbers, table by table."""
+    """Return the numbers of the charts, table by table."""
     tables: list[list[list[str]]] = [[]]
     for row in rows_of(page):
         if row[1:] == ["Parcels", "Share"]:
@@ -349,12 +348,12 @@ def test_the_charts_show_all_parcels_with_exceptions(
     by_exception, by_carrier, by_age = tables_of(page)
     tables = (by_exception, by_carrier, by_age)
     counts = [sum(int(count) for _, count, _ in table) for table in tables]
-    troubled = sum(
+    with_exception = sum(
         bool(parcel["exception_status"]) and parcel["shipment_status"] != "delivered"
         for order in map(installation.tracktor.shop.order, installation.tracktor.shop.order_ids)
         for parcel in order["fulfillments"]
     )
-    assert counts == [troubled] * 3
+    assert counts == [with_exception] * 3
     images = page.get_by_role("img", name="Bar chart of parcels: ")
     drawn = "image => image.complete && image.naturalWidth > 0"
     assert [image.evaluate(drawn) for image in images.all()] == [True] * 3
@@ -371,16 +370,16 @@ def test_the_event_feed_lists_announced_events(
     page: Page, installation: Installation, picture: Picture
 ) -> None:
     deployment = installation.deployment("Announce exceptions/announce-exceptions")
-    run = installation.ask(
+    run = installation.request(
         f"deployments/{deployment['id']}/create_flow_run", parameters={"dry_run": False}
     )
     for attempt in waiting():
         with attempt:
-            found = installation.ask(f"flow_runs/{run['id']}")
+            found = installation.request(f"flow_runs/{run['id']}")
             assert found["state"]["type"] == "COMPLETED"
             ours = {"event": {"prefix": ["tracktor."]}}
-            assert installation.ask("events/filter", filter=ours)["total"] > 0
-    # the feed goes to the last full minute: so somebody looks who comes a little later
+            assert installation.request("events/filter", filter=ours)["total"] > 0
+    # the feed ends at the last full minute, so the clock is set forward
     page.clock.set_fixed_time(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=2))
     page.goto("events")
     page.get_by_role("button", name="Filter by event type").click()

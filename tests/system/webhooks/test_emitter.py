@@ -1,4 +1,4 @@
-"""Events reach a real Prefect server once, in spite of faults."""
+"""The emitter: events reach a Prefect server once, despite faults."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ AT_ONCE = timedelta(0)
 
 
 class Bench:
-    """The outbox of an account, one step at a time."""
+    """The outbox of an account, processed step by step."""
 
     def __init__(
         self, queue: WebhookQueue, account: str, *, resend_after: timedelta = timedelta(hours=1)
@@ -80,7 +80,7 @@ ids = iter(range(10_001, 20_000))
 
 @pytest.fixture
 def fulfillment_id() -> int:
-    """An id for one test, because the server is shared."""
+    """Return an id for one test, because the server is shared."""
     return next(ids)
 
 
@@ -111,7 +111,7 @@ def test_a_lost_event_is_sent_again(
     bench: Bench, fulfillment_id: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.add_event(fulfillment_id)
-    bench.queue.claim(bench.account, limit=10)  # killed before it was sent
+    bench.queue.claim(bench.account, limit=10)  # killed before sending
     bench.send()
     assert names_at_prefect(fulfillment_id) == []
     bench.confirm()  # too early to know
@@ -129,7 +129,7 @@ def test_an_event_stored_before_a_crash_is_not_sent_again(
     bench: Bench, fulfillment_id: int
 ) -> None:
     bench.add_event(fulfillment_id)
-    bench.send()  # and killed before it was confirmed
+    bench.send()  # killed before confirming
     for attempt in eventually():
         with attempt:
             assert len(names_at_prefect(fulfillment_id)) == 1
@@ -200,18 +200,18 @@ def test_one_event_that_causes_server_errors_does_not_block_the_others(
     for status in statuses:
         bench.add_event(fulfillment_id, status)
 
-    class Moody(PrefectClient):
-        """A Prefect whose server always fails on one event."""
+    class FailingOnOneEvent(PrefectClient):
+        """A Prefect client whose server always fails on one event."""
 
         async def request(self, method: Any, path: Any, *args: Any, **options: Any) -> Any:
             if path == "/events" and b"status_0" in options.get("content", b""):
                 request = httpx.Request(method, "http://127.0.0.1/events")
-                answer = httpx.Response(500, request=request)
-                raise httpx.HTTPStatusError("failed", request=request, response=answer)
+                response = httpx.Response(500, request=request)
+                raise httpx.HTTPStatusError("failed", request=request, response=response)
             return await super().request(method, path, *args, **options)
 
     async def send() -> None:
-        async with Moody(str(PREFECT_API_URL.value())) as client:
+        async with FailingOnOneEvent(str(PREFECT_API_URL.value())) as client:
             await bench.emitter.send(client)
 
     anyio.run(send)
@@ -273,23 +273,23 @@ def test_deliveries_become_events_after_an_outage_of_prefect(
     order_id = tracktor.shop.order_ids[1]
     real = urlsplit(PREFECT_API_URL.value() or "")
     with start_blocking_portal() as portal:
-        door = Door(real.hostname or "", real.port or 0)
-        elsewhere = {PREFECT_API_URL: f"http://127.0.0.1:{door.port}/api"}
+        gate = Gate(real.hostname or "", real.port or 0)
+        elsewhere = {PREFECT_API_URL: f"http://127.0.0.1:{gate.port}/api"}
         with temporary_settings(updates=elsewhere), listening(confirm_after_seconds=0) as address:
-            answer = httpx.post(f"{address}/{TOKEN}", json={"order_id": order_id})
-            assert answer.status_code == 200
+            response = httpx.post(f"{address}/{TOKEN}", json={"order_id": order_id})
+            assert response.status_code == 200
             for attempt in eventually():
                 with attempt:
                     assert "1 events could not be sent" in caplog.text
             assert queue.waiting(credentials.account) == (0, 1)
-            with portal.wrap_async_context_manager(door.open()):
+            with portal.wrap_async_context_manager(gate.open()):
                 for attempt in eventually():
                     with attempt:
                         assert queue.waiting(credentials.account) == (0, 0)
     assert len(events_at_prefect(f"tracktor.order.{order_id}")) == 1
 
 
-class Door:
+class Gate:
     """A port that forwards to Prefect's server while it is open."""
 
     def __init__(self, host: str, port: int) -> None:

@@ -1,4 +1,4 @@
-"""The receiver as a process: killed, stopped, and started with wrong settings."""
+"""The receiver as a process: killed, stopped, and started with invalid settings."""
 
 import os
 import re
@@ -36,7 +36,7 @@ SETTINGS = {
 
 @pytest.fixture
 def settings(prefect_api: None, tracktor: Sandbox, queue: WebhookQueue) -> dict[str, str]:
-    """The environment of a receiver."""
+    """Return the environment of a receiver."""
     return dict(os.environ) | {
         "TRACKTOR_UUID": tracktor.uuid,
         "TRACKTOR_API_KEY": tracktor.api_key,
@@ -69,7 +69,7 @@ def receive(environment: Mapping[str, str], *arguments: str) -> int:
         return main(["receive", *arguments])
 
 
-def answered(address: str, order_id: int) -> bool:
+def is_accepted(address: str, order_id: int) -> bool:
     try:
         return httpx.post(address, json={"order_id": order_id}).status_code == 200
     except httpx.TransportError:
@@ -83,26 +83,28 @@ def test_a_killed_receiver_loses_and_duplicates_no_accepted_delivery(
     credentials: TracktorCredentials,
 ) -> None:
     order_ids = list(tracktor.shop.order_ids)
-    safe = []
+    accepted = []
     with running(settings) as (process, address), ThreadPoolExecutor(4) as senders:
-        posted = {senders.submit(answered, address, order_id): order_id for order_id in order_ids}
-        for future in as_completed(posted):
-            safe += [posted[future]] if future.result() else []
-            if len(safe) == len(order_ids) // 2:
+        requests = {
+            senders.submit(is_accepted, address, order_id): order_id for order_id in order_ids
+        }
+        for future in as_completed(requests):
+            accepted += [requests[future]] if future.result() else []
+            if len(accepted) == len(order_ids) // 2:
                 process.kill()
-    assert len(safe) >= len(order_ids) // 2
+    assert len(accepted) >= len(order_ids) // 2
     with running(settings) as (process, address):
-        assert answered(address, safe[0])
+        assert is_accepted(address, accepted[0])
         for attempt in eventually():
             with attempt:
                 assert queue.waiting(credentials.account) == (0, 0)
         process.terminate()
-        _, said = process.communicate(timeout=30)
+        _, output = process.communicate(timeout=30)
         assert process.returncode == 0
-    assert "stopped" in said
-    assert TOKEN not in said
+    assert "stopped" in output
+    assert TOKEN not in output
     now = datetime.now(UTC)
-    for order in map(tracktor.shop.order, safe):
+    for order in map(tracktor.shop.order, accepted):
         read = Order.model_validate(order)
         expected = order_event(read, account=credentials.account, received=now)
         ids = [event.id for event in events_at_prefect(expected.resource.id)]
@@ -125,9 +127,9 @@ def test_receive_names_an_invalid_setting(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert receive(environment) == 2
-    said = capsys.readouterr().err
-    assert problem in said
-    assert "s3cret" not in said
+    output = capsys.readouterr().err
+    assert problem in output
+    assert "s3cret" not in output
 
 
 def test_receive_names_a_number_out_of_range(
@@ -140,10 +142,10 @@ def test_receive_names_a_number_out_of_range(
 
 def test_receive_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert receive({"COLUMNS": "120"}, "--help") == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for field in fields(ReceiverOptions):
         option = f"--{field.name.replace('_', '-')}"
-        assert re.search(rf"{option}( [A-Z]+)? +[A-Z][a-z]+ ", said), option
+        assert re.search(rf"{option}( [A-Z]+)? +[A-Z][a-z]+ ", output), option
 
 
 def test_receive_prints_a_token_and_a_template(capsys: pytest.CaptureFixture[str]) -> None:

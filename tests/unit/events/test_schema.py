@@ -134,9 +134,9 @@ def test_events_and_flows_use_the_same_status(fields: dict[str, Any]) -> None:
 
 def test_event_ids_differ_by_account_and_kind() -> None:
     elsewhere = fulfillment_event(parcel(), account="another", received=NOW)
-    trouble = of_exception(exception_status="delivered")
+    exception = of_exception(exception_status="delivered")
     of_an_order = of_order(order_id=7, statuses=["delivered"])
-    assert len({of_parcel().id, elsewhere.id, trouble.id, of_an_order.id}) == 4
+    assert len({of_parcel().id, elsewhere.id, exception.id, of_an_order.id}) == 4
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,9 @@ def test_event_names_accept_a_wildcard() -> None:
         ([], None),
     ],
 )
-def test_an_order_has_the_status_of_its_least_advanced_parcel(statuses: list[str], status: str | None) -> None:
+def test_an_order_has_the_status_of_its_least_advanced_parcel(
+    statuses: list[str], status: str | None
+) -> None:
     assert least_advanced(statuses) == status
 
 
@@ -243,7 +245,9 @@ def test_an_event_payload_has_labels_and_a_link_for_readers() -> None:
         ("status:stalled", "tracktor.fulfillment.stalled", "tracktor.fulfillment.7"),
     ],
 )
-def test_a_parcel_condition_gives_a_fulfillment_event(condition: str, event: str, resource: str) -> None:
+def test_a_parcel_condition_gives_a_fulfillment_event(
+    condition: str, event: str, resource: str
+) -> None:
     # a custom status may have the name of a delay
     one = parcel(exception_status="expired", shipment_status="Stalled", latest_status=None)
     found = condition_event(order(), Condition(condition, one), account=ACCOUNT, received=NOW)

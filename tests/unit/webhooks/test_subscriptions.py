@@ -1,4 +1,4 @@
-"""Plan of webhooks: it leads to the wanted webhooks, and does not touch those of other apps."""
+"""Plan of webhooks: creates the wanted ones, and keeps those of other apps."""
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,7 @@ accounts = st.lists(st.tuples(topics | st.just("order/ordered"), addresses), max
 )
 
 
-def carried_out(plan: WebhookPlan, account: list[Webhook]) -> list[Webhook]:
+def applied(plan: WebhookPlan, account: list[Webhook]) -> list[Webhook]:
     removed = {webhook.id for webhook in plan.remove}
     made = [
         Webhook(id=number, topic=wanted.topic, address=wanted.address.get_secret_value())
@@ -39,7 +39,7 @@ def carried_out(plan: WebhookPlan, account: list[Webhook]) -> list[Webhook]:
 def test_an_applied_webhook_plan_leaves_nothing_to_change(
     wanted: list[WantedWebhook], account: list[Webhook], prune: bool
 ) -> None:
-    after = carried_out(plan_webhooks(wanted, account, prune=prune), account)
+    after = applied(plan_webhooks(wanted, account, prune=prune), account)
     assert not plan_webhooks(wanted, after, prune=prune).changes
     pairs = [(webhook.topic, webhook.address) for webhook in after]
     for webhook in wanted:

@@ -1,4 +1,4 @@
-"""Steps of the receiver are repeated, whether they succeed or fail."""
+"""Background steps of the receiver: pauses and errors."""
 
 from collections.abc import Iterator
 
