@@ -685,7 +685,7 @@ def test_the_error_for_a_missing_rate_limit_has_the_command_to_create_it(
     assert "make it: prefect gcl create nobody-made-this --limit 10" in output()
 
 
-# what nobody else's text happen to hold
+# text that occurs nowhere else in the output
 cores = st.text("abcdefghjkmnpqrstuvwxyz23456789", min_size=14, max_size=14)
 # the secret is the whole value, or a part of it
 FORMS = ("{}", "{}", "x {}'\"\\%é$", "postgresql://me:{}@127.0.0.1:9/db", "http://127.0.0.1:9/{}")

@@ -106,7 +106,7 @@ class CheckedOnly:
 
 _CHECKED_ONLY = [
     CheckedOnly("make", "the targets install, or run these tests", _make),
-    CheckedOnly("pip install", "the environment of the tests stays as it is", _pip),
+    CheckedOnly("pip install", "the environment of the tests must not change", _pip),
     CheckedOnly("python -m pip install", "likewise", lambda arguments: _pip(arguments[2:])),
     CheckedOnly("python -m venv", "likewise", _nothing),
     CheckedOnly("prefect cloud", "there is no account", _prefect),
@@ -155,7 +155,7 @@ def runnable(code: str, *, has_server: bool) -> str:
 
     Args:
         code: A block of shell commands.
-        has_server: Whether there is a Prefect server, so that `prefect server start` is only checked.
+        has_server: Whether a Prefect server runs, so that its start is only checked.
 
     Returns:
         The code to run.
