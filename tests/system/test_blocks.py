@@ -258,24 +258,28 @@ def test_saving_again_updates_blocks_and_keeps_edits_from_the_ui(
     assert loaded(EmailTemplate, "twice").subject == "Our own words"
 
 
-def test_values_kept_from_the_previous_account_are_named(
+def test_no_value_of_the_previous_account_or_server_is_kept(
     environment: dict[str, str], output: Callable[[], str]
 ) -> None:
-    rehearsal = environment | {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "2525"}
-    main(rehearsal, name="moved", only=[ACCOUNT, LEDGER, MAIL])
+    sandbox = environment | {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "2525"}
+    main(sandbox, name="moved", only=[ACCOUNT, LEDGER, MAIL])
+    ledger = loaded(Mailer, "moved").ledger
     own = {
         "TRACKTOR_UUID": "d" * 32,
         "TRACKTOR_API_KEY": "key-of-my-own",
         "SMTP_HOST": "a.example",
     }
     output()
-    main(own, name="moved", only=[ACCOUNT, MAIL])
+    assert main(own, name="moved", only=[ACCOUNT, MAIL]) == 1
+    assert "TRACKTOR_SENDER: sender: Field required" in output()
+    assert loaded(Mailer, "moved").host == "127.0.0.1"
+    assert main(own | {"TRACKTOR_SENDER": SENDER}, name="moved", only=[ACCOUNT, MAIL]) == 0
     text = output()
-    assert "kept from the previous uuid: base_url, limits;" in text
-    assert "to start again: prefect block delete tracktor-credentials/moved" in text
-    assert "kept from the previous host: sender, port, password, ledger;" in text
-    main(own, name="moved", only=[ACCOUNT, MAIL])
-    assert "previous" not in output()
+    assert "updated  tracktor-mailer/moved (host, port, password)" in text
+    assert loaded(TracktorCredentials, "moved").base_url == TracktorCredentials.model_fields[
+        "base_url"
+    ].get_default(call_default_factory=True)
+    assert loaded(Mailer, "moved").ledger == ledger
 
 
 def test_an_invalid_value_is_named_and_not_saved(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blocks.documents import DOCUMENTS
-from prefect_tracktor import Mailer, Mode, NotificationLedger, TracktorCredentials
+from prefect_tracktor import HttpChannel, Mailer, Mode, NotificationLedger, TracktorCredentials
 from prefect_tracktor.sandbox import Sandbox
 from prefect_tracktor.saved_blocks import SHAREABLE
 from prefect_tracktor.setup.blocks import save_blocks
@@ -15,6 +15,7 @@ from prefect_tracktor.setup.blocks import save_blocks
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 ACCOUNT, LEDGER, MAIL = "tracktor-credentials", "tracktor-notification-ledger", "tracktor-mailer"
+CHANNEL = "tracktor-http-channel"
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,17 @@ def test_a_new_mailer_is_in_dry_run_and_prints_how_to_go_live(
     text = output()
     assert "updated  tracktor-mailer/careful (mode)\n         live: emails go to customers" in text
     assert loaded(Mailer, "careful").mode is Mode.LIVE
+
+
+def test_the_mode_of_a_saved_channel_changes_only_with_its_variable_or_address() -> None:
+    channel = {"TRACKTOR_CHANNEL_ADDRESS": "https://sms.example", "TRACKTOR_CHANNEL_BODY": "{}"}
+    assert main(channel | {"TRACKTOR_MODE": "live"}, name="sticky", only=[CHANNEL]) == 0
+    assert main(channel, name="sticky", only=[CHANNEL]) == 0
+    assert loaded(HttpChannel, "sticky").mode is Mode.LIVE
+    moved = channel | {"TRACKTOR_CHANNEL_ADDRESS": "https://other.example"}
+    assert main(moved, name="sticky", only=[CHANNEL]) == 0
+    assert loaded(HttpChannel, "sticky").mode is Mode.DRY_RUN
+    HttpChannel.delete("sticky")
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -136,7 +148,7 @@ def test_a_live_mailer_returns_to_dry_run_with_a_new_mail_server(
     assert main(environment | given, name="another-server", only=only) == 0
     text = output()
     assert f"         {then.label}: " in text
-    assert "kept from the previous host: port, ledger;" in text
+    assert loaded(Mailer, "another-server").port == Mailer.model_fields["port"].default
     assert loaded(Mailer, "another-server").mode is then
     Mailer.delete("another-server")
 
