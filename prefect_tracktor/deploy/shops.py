@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from types import ModuleType
 
 from prefect.blocks.core import Block
@@ -14,11 +15,14 @@ from prefect_tracktor.deploy.apply import mark
 from prefect_tracktor.deploy.builders import saved, senders_of
 from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.errors import InvalidInput, NotSetUp
+from prefect_tracktor.models import ShipmentStatus, status_key
 from prefect_tracktor.saved_blocks import blocks_loaded_once
 from prefect_tracktor.setup.environment import check_names
 from prefect_tracktor.validation import problems_of
 
 Build = Callable[[Shop], RunnerDeployment]
+
+_SIMILAR = 0.8
 
 
 def build_functions(modules: Mapping[str, ModuleType]) -> dict[str, Build]:
@@ -126,11 +130,16 @@ def _build(file: str, build: Build, shop: Shop) -> RunnerDeployment:
 
 
 def _remarks(deployments: Iterable[RunnerDeployment], shop: Shop) -> Iterator[str]:
-    """Name the block that orders come from, and the modes of the mailer and the channels."""
+    """Name the source of orders, probable typos, and the modes of the mailer and the channels."""
     parameters = [deployment.parameters for deployment in deployments]
     orders = [values.get("orders") for values in parameters]
     for slug in {type(block).get_block_type_slug() for block in orders if isinstance(block, Block)}:
         yield f"Orders come from the block {slug}/{shop.name}."
+    built_in = [str(status) for status in ShipmentStatus]
+    for status in set(shop.notify):
+        similar = get_close_matches(key := status_key(status), built_in, n=1, cutoff=_SIMILAR)
+        if similar and key not in built_in:
+            yield f"{status!r} is no built-in status, and may be a typo: did you mean {similar[0]}?"
     senders = [sender for values in parameters for sender in senders_of(values).items()]
     for slug, block in dict(senders).items():
         messages = "Emails" if isinstance(block, Mailer) else f"Notices to {block.host}"

@@ -64,6 +64,16 @@ def test_deploy_registers_enabled_flows_with_the_work_pool(
     assert "left out status_change: set TRACKTOR_NOTIFY" in output
 
 
+def test_deploy_names_a_misspelt_status_and_no_custom_one(
+    pool: str, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setenv("TRACKTOR_NOTIFY", "deliverd,In Transit,Sewing")
+    assert deploy("--dry-run") == 0
+    output = capsys.readouterr().out
+    assert "'deliverd' is no built-in status, and may be a typo: did you mean delivered?" in output
+    assert output.count("typo") == 1
+
+
 def test_a_daily_deployment_runs_in_the_shops_time_zone_one_at_a_time(
     pool: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
