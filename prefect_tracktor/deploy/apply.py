@@ -20,6 +20,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore
+from prefect.events.schemas.deployment_triggers import BaseDeploymentTrigger
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
@@ -96,7 +97,8 @@ def mark(deployment: RunnerDeployment) -> None:
     for schedule in deployment.schedules or ():
         schedule.slug = _SCHEDULE
     for trigger in deployment.triggers:
-        trigger.description = _AS_IN_FLOWS
+        if isinstance(trigger, BaseDeploymentTrigger):
+            trigger.description = _AS_IN_FLOWS
 
 
 def compare(
