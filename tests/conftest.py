@@ -121,6 +121,7 @@ def prefect_api(
     settings = {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database_url,
         "PREFECT_SERVER_UI_ENABLED": "false",
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",  # tests save only blocks of their own
         **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _UNUSED_SERVICES},
     }
     with (

@@ -1,6 +1,7 @@
 """The job of reporting to the team what needs attention in a shop, new orders first."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import ClassVar
@@ -21,7 +22,7 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, MailServerError, TracktorError
 from prefect_tracktor.figures import CarrierFigures, Digest
 from prefect_tracktor.forms import FORM
-from prefect_tracktor.messages.delivery import DeliveryOutcome
+from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome
 from prefect_tracktor.messages.email import compose, validated_address
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.smtp import MailSession
@@ -41,6 +42,7 @@ from prefect_tracktor.thresholds import Delay, Thresholds
 _CHARACTERS_AT_MOST = 1800
 _ROWS_IN_A_MAIL = 50
 _ROWS_AT_MOST = 5000
+_REFUSED = {DeliveryOutcome.REFUSED}
 
 
 class TeamDigest(BaseModel):
@@ -115,7 +117,8 @@ class DigestReport(RunReport):
 class DigestJob(Job[Order, Case, DigestReport]):
     """Reports to the team, and then records in the ledger what it reported.
 
-    After an error between the two, the digest is sent again: better twice than never.
+    After an error between the two, the digest is sent again: better twice than never. Only an
+    address that is refused for good, when others have the digest, does not count.
     """
 
     acting = "Orders reported"
@@ -223,21 +226,27 @@ class DigestJob(Job[Order, Case, DigestReport]):
     def act(self) -> Iterator[Case]:
         """Send the digest everywhere, then record what was reported."""
         run = str(runtime.flow_run.id or uuid4())
-        errors = [*self._post(), *self._mail(run)]
-        if errors:
+        deliveries = [*self._post(), *self._mail(run)]
+        outcomes = {delivery.outcome for delivery in deliveries}
+        errors = "; ".join(delivery.reason for delivery in deliveries if delivery.reason)
+        if outcomes - {DeliveryOutcome.SENT, DeliveryOutcome.REFUSED} or outcomes == _REFUSED:
             raise TracktorError(
-                f"the digest was not sent everywhere, so the next run repeats it:"
-                f" {'; '.join(errors)}"
+                f"the digest was not sent everywhere, so the next run repeats it: {errors}"
             )
-        outcome = Outcome.SENT if self._to.notify or self._to.mail_to else Outcome.RECORDED
+        outcome = Outcome.SENT if deliveries else Outcome.RECORDED
         if self.takes_effect:
             self._ledger.complete(self._news, NoticeState.SENT, run=run)
         for case in self.planned:
             case.end(Outcome.REHEARSED if self._is_rehearsal else outcome)
             yield case
+        if errors:  # repeated for one dead address, the digest would come to all others each time
+            raise TracktorError(
+                "the digest was sent, but not to an address that was refused for good; correct it"
+                f" or remove it: {errors}"
+            )
 
-    def _post(self) -> Iterator[str]:
-        """Send the digest through the notification block, and yield errors."""
+    def _post(self) -> Iterator[Delivery]:
+        """Send the digest through the notification block."""
         if self._block is None or self._is_rehearsal:
             return
         text = "\n".join([self._lead, *self._within(_CHARACTERS_AT_MOST - len(self._lead))])
@@ -246,10 +255,13 @@ class DigestJob(Job[Order, Case, DigestReport]):
                 self._block.notify(text, subject=self._subject)  # type: ignore[unused-coroutine]
         except Exception as error:  # noqa: BLE001  # each service has errors of its own
             # its text may repeat the address, which is a secret
-            yield f"{self._to.notify} did not take it ({type(error).__name__})"
+            reason = f"{self._to.notify} did not take it ({type(error).__name__})"
+            yield Delivery(DeliveryOutcome.DEFERRED, reason)
+        else:
+            yield Delivery(DeliveryOutcome.SENT)
 
-    def _mail(self, run: str) -> Iterator[str]:
-        """Send the digest to each address, and yield errors."""
+    def _mail(self, run: str) -> Iterator[Delivery]:
+        """Send the digest to each address."""
         mailer = self._mailer
         if mailer is None or not self._to.mail_to:
             return
@@ -267,10 +279,10 @@ class DigestJob(Job[Order, Case, DigestReport]):
                         attachment=("digest.csv", self._csv),
                     )
                     sent = session.send(message, sender=sender.addr_spec, recipient=recipient)
-                    if sent.outcome is not DeliveryOutcome.SENT:
-                        yield f"mail_to[{place}]: {sent.reason}"
+                    reason = sent.reason and f"mail_to[{place}]: {sent.reason}"
+                    yield replace(sent, reason=reason)
         except MailServerError as down:
-            yield str(down)
+            yield Delivery(DeliveryOutcome.DEFERRED, str(down))
 
     @property
     def _subject(self) -> str:

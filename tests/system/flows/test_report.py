@@ -23,7 +23,7 @@ from prefect_tracktor import (
 from prefect_tracktor.errors import MailServerError
 from prefect_tracktor.flows import TeamDigest, email_expired_exceptions, report_exceptions
 from prefect_tracktor.runs.digest import DigestJob
-from prefect_tracktor.sandbox import Faults, MailServer, Sandbox, Shop
+from prefect_tracktor.sandbox import Faults, MailFaults, MailServer, Sandbox, Shop
 from tests.support.chat import SLACK, ChatServer
 from tests.support.mailers import mailer_of
 
@@ -161,6 +161,23 @@ def test_a_digest_that_is_not_taken_is_sent_by_the_next_run(
     assert len(chat.posted) == 1
 
 
+def test_a_dead_address_fails_the_run_but_the_others_get_the_digest_once(
+    usual: dict[str, Any], mailer: Mailer, mail: MailServer
+) -> None:
+    dead = "gone@sandbox-shop.example"
+    mail.faults = MailFaults(refused=frozenset({dead}))
+    only_dead = usual | {"mailer": mailer, "digest": TeamDigest(mail_to=(dead,))}
+    for _ in range(2):
+        with pytest.raises(TracktorError, match=r"next run repeats it: mail_to\[0\]"):
+            report_exceptions(**only_dead)
+    both = usual | {"mailer": mailer, "digest": TeamDigest(mail_to=(TEAM, dead))}
+    with pytest.raises(TracktorError, match=r"correct it or remove it: mail_to\[1\]") as failed:
+        report_exceptions(**both)
+    assert dead not in str(failed.value)
+    assert report_exceptions(**both).reported_before
+    assert [message.recipients for message in mail.messages] == [(TEAM,)]
+
+
 def test_the_team_hears_that_orders_are_missing_from_the_report(
     usual: dict[str, Any],
     tracktor: Sandbox,
@@ -179,7 +196,7 @@ def test_the_team_hears_that_orders_are_missing_from_the_report(
     assert said in mail.messages[-1].raw.decode()
 
 
-def test_a_dry_run_and_a_rehearsal_tell_nobody_else_and_record_nothing(
+def test_a_dry_run_and_a_rehearsal_tell_only_dead_and_record_nothing(
     usual: dict[str, Any],
     slack: TeamDigest,
     chat: ChatServer,

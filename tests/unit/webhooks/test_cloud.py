@@ -123,6 +123,7 @@ def test_the_cloud_template_gives_the_receivers_event_for_an_order(order: dict[s
 
 @given(body=st.dictionaries(fields | texts, anything, max_size=6) | anything)
 @example(body={"order_id": 1.0})
+@example(body={"order_id": 9_000_000_000_000_000.0})
 @example(body={"order_id": {"$numberLong": "7"}})
 def test_the_cloud_template_gives_a_valid_event_for_any_body(body: Any) -> None:
     event = Event.model_validate(rendered(body))
