@@ -23,11 +23,6 @@ class Shop:
         announce_exceptions: Whether to emit an event for each parcel with a new exception.
         stages: The shop's own stages, youngest first; by default those in `flows/advance.py`.
         from_environment: Whether the settings come from `TRACKTOR_…` variables.
-
-    Example:
-        >>> from prefect_tracktor.deploy import Shop
-        >>> Shop("alpine", timezone="Europe/Zurich").prefix
-        'alpine-'
     """
 
     name: str = SHARED
@@ -70,13 +65,7 @@ class Shop:
 
 
 def shop_of_the_environment() -> Shop:
-    """Return the shop that environment variables describe, as they do its blocks.
-
-    A variable that is not set is read from the file `.env` in the working directory.
-
-    Raises:
-        InvalidInput: A variable has an invalid value.
-    """
+    """Return the shop that the environment and the file `.env` describe, as they do its blocks."""
     variables = settings()
     switch = "TRACKTOR_ANNOUNCE_EXCEPTIONS"
     try:

@@ -31,11 +31,6 @@ class Document:
         remark: Returns a remark to print when the block is saved.
         instead: The block that makes this one unnecessary.
         optional: Whether only some flows need it.
-
-    Example:
-        >>> from prefect_tracktor import OrderFile
-        >>> Document(OrderFile, {"path": "TRACKTOR_ORDERS"}).slug
-        'tracktor-order-file'
     """
 
     block: type[Block]
