@@ -121,7 +121,7 @@ class _BlockSaver:
             found = problems_of(invalid) if isinstance(invalid, ValidationError) else [str(invalid)]
             problems = [_with_variable(document, problem) for problem in found]
             self._report("invalid", document)
-            self._explain(document, problems)
+            self._explain(problems)
             self.skipped.add(document.block)
             return False
         return True
@@ -203,7 +203,7 @@ class _BlockSaver:
             # the text of other libraries' errors may contain a password
             other = f"{type(error).__name__}; check the fields of this block"
             self._report("fails", document)
-            self._explain(document, [str(error) if isinstance(error, TracktorError) else other])
+            self._explain([str(error) if isinstance(error, TracktorError) else other])
             return False
         self._report("works", document)
         return True
@@ -211,10 +211,8 @@ class _BlockSaver:
     def _report(self, result: str, document: Document, details: str = "") -> None:
         print(f"{result:<8} {document.slug}/{self.name}" + (f" ({details})" if details else ""))
 
-    def _explain(self, document: Document, problems: Sequence[str]) -> None:
-        blocks = {document.block, *document.others.values()}
-        related = (other for other in self.documents if other.block in blocks)
-        hidden = variables_of(related) - SHOWN
+    def _explain(self, problems: Sequence[str]) -> None:
+        hidden = variables_of(self.documents) - SHOWN
         values = {name: self.environment.get(name, "") for name in hidden}
         for problem in problems:
             print(f"         {without_values(problem, values)}")

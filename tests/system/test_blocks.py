@@ -69,7 +69,7 @@ def plain_http() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_shared_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ignore the blocks that other tests saved for all shops."""
     monkeypatch.setattr("prefect_tracktor.setup.blocks.SHAREABLE", ())
 
@@ -88,7 +88,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def all_variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Every variable, each with a server, file or database that works."""
     folder = tmp_path_factory.mktemp("working")
     (folder / "plan.csv").write_text("order_id,status\n5001,Sewing\n")
@@ -554,7 +554,7 @@ def test_the_handbook_lists_exactly_the_known_variables() -> None:
 
 
 def test_blocks_distinguishes_an_unreachable_and_a_refusing_prefect_api(
-    env_file: Callable[..., Path], output: Callable[[], str], working: dict[str, str]
+    env_file: Callable[..., Path], output: Callable[[], str], all_variables: dict[str, str]
 ) -> None:
     env_file("")
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
@@ -562,7 +562,7 @@ def test_blocks_distinguishes_an_unreachable_and_a_refusing_prefect_api(
     assert "Prefect's API does not answer" in output()
     # another server responds at that address
     for path, hint in (("/api", False), ("", True)):
-        somewhere = f"{working['SHOPIFY_BASE_URL']}{path}"
+        somewhere = f"{all_variables['SHOPIFY_BASE_URL']}{path}"
         with temporary_settings({PREFECT_API_URL: somewhere, PREFECT_API_KEY: "pnu_s3cret"}):
             assert command([], {}) == 2
         text = output()
@@ -575,16 +575,16 @@ def test_blocks_distinguishes_an_unreachable_and_a_refusing_prefect_api(
 
 
 def test_verify_reports_that_all_blocks_work(
-    working: dict[str, str], output: Callable[[], str]
+    all_variables: dict[str, str], output: Callable[[], str]
 ) -> None:
-    assert main(working, name="works", verify=True) == 0
+    assert main(all_variables, name="works", verify=True) == 0
     text = output()
     for document in DOCUMENTS:
         assert f"works    {document.slug}/works" in text
     credentials = loaded(TracktorCredentials, "works")
-    assert credentials.api_key.get_secret_value() == working["TRACKTOR_API_KEY"]
+    assert credentials.api_key.get_secret_value() == all_variables["TRACKTOR_API_KEY"]
     assert credentials.limits.max_concurrency == 4
-    assert loaded(OrderFile, "works").path == working["TRACKTOR_ORDERS"]
+    assert loaded(OrderFile, "works").path == all_variables["TRACKTOR_ORDERS"]
 
 
 def test_verify_posts_creates_and_sends_nothing(environment: dict[str, str]) -> None:
@@ -627,9 +627,9 @@ BREAKS = {
 
 
 def test_verify_names_each_failing_block_with_a_remedy(
-    working: dict[str, str], output: Callable[[], str]
+    all_variables: dict[str, str], output: Callable[[], str]
 ) -> None:
-    broken = working | {
+    broken = all_variables | {
         name: value for variables, _ in BREAKS.values() for name, value in variables.items()
     }
     assert main(broken, name="breaks", verify=True, dry_run=True) == 1
@@ -642,19 +642,19 @@ def test_verify_names_each_failing_block_with_a_remedy(
 
 
 def test_one_failing_block_makes_verify_exit_with_1(
-    working: dict[str, str], output: Callable[[], str]
+    all_variables: dict[str, str], output: Callable[[], str]
 ) -> None:
-    broken = working | {"TRACKTOR_STATUSES": "/nowhere/plan.csv"}
+    broken = all_variables | {"TRACKTOR_STATUSES": "/nowhere/plan.csv"}
     assert main(broken, name="one", verify=True, dry_run=True) == 1
     assert output().count("fails") == 1
 
 
 def test_verify_finds_a_template_that_fails_to_render(
-    working: dict[str, str], output: Callable[[], str]
+    all_variables: dict[str, str], output: Callable[[], str]
 ) -> None:
     EmailTemplate(subject="{{ order.order_name.shout() }}").save("edited-wrong", overwrite=True)
     only = ["tracktor-email-template"]
-    assert main(working, name="edited-wrong", only=only, verify=True) == 1
+    assert main(all_variables, name="edited-wrong", only=only, verify=True) == 1
     EmailTemplate.delete("edited-wrong")  # other tests read all templates
     text = output()
     assert "kept     tracktor-email-template/edited-wrong" in text
@@ -706,14 +706,14 @@ WHOLE_ONLY = {"TRACKTOR_ORDERS", "TRACKTOR_STATUSES", "TRACKTOR_STATUS_QUERY", "
     )
 )
 def test_blocks_prints_no_secret_for_any_values(
-    working: dict[str, str], output: Callable[[], str], hostile: dict[str, tuple[str, str]]
+    all_variables: dict[str, str], output: Callable[[], str], hostile: dict[str, tuple[str, str]]
 ) -> None:
     secrets = [core for core, _ in hostile.values()]
     given_so = {
         name: core if name in WHOLE_ONLY else form.format(core)
         for name, (core, form) in hostile.items()
     }
-    command(["--name", "property", "--verify", "--dry-run"], working | given_so)
+    command(["--name", "property", "--verify", "--dry-run"], all_variables | given_so)
     text = output().lower()
     assert "does it work?" in text
     assert not [secret for secret in secrets if secret in text]

@@ -22,7 +22,7 @@ from prefect_tracktor.sandbox import Sandbox
 from prefect_tracktor.sandbox import Shop as SandboxShop
 from tests.support.programs import PROJECT, waiting
 from tests.support.serving import make_blocks_of
-from tests.system.deployments.conftest import carried_out, make_pool
+from tests.system.deployments.conftest import execute, make_pool
 from tests.system.handbook.pages import blocks_of
 
 PAGE = PROJECT / "docs/how-to/prefect-cloud.md"
@@ -118,7 +118,7 @@ def test_a_burst_of_events_starts_one_run_for_only_its_orders(
     assert run.expected_start_time - run.created > timedelta(seconds=3)
 
     # waits for its scheduled time, as a worker does
-    state = carried_out(run.id)
+    state = execute(run.id)
     assert state.is_completed(), state.message
     assert "5 orders read" in (state.message or "")
     assert the_only_run(client, mine).id == run.id

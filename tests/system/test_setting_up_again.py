@@ -19,7 +19,7 @@ CHANNEL = "tracktor-http-channel"
 
 
 @pytest.fixture(autouse=True)
-def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_shared_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ignore the blocks that other tests saved for all shops."""
     monkeypatch.setattr("prefect_tracktor.setup.blocks.SHAREABLE", ())
 

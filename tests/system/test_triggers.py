@@ -45,7 +45,7 @@ from prefect_tracktor.sandbox import Sandbox, Shop
 from tests.support.chat import ChatServer
 from tests.support.programs import waiting
 from tests.support.serving import make_blocks_of, served
-from tests.system.deployments.conftest import carried_out
+from tests.system.deployments.conftest import execute
 
 EXAMPLES = Path(automations.__file__).parent
 Automated = Callable[[AutomationCore], UUID]
@@ -144,11 +144,11 @@ def run_for(
     return run
 
 
-def carried_out_for(
+def execute_run_for(
     client: SyncPrefectClient, deployment: DeploymentResponse, orders: list[int] | str
 ) -> State:
     """Execute the run for these orders here, and return its final state."""
-    return carried_out(run_for(client, deployment, orders).id)
+    return execute(run_for(client, deployment, orders).id)
 
 
 class TestPipeline:
@@ -165,7 +165,7 @@ class TestPipeline:
         async def in_async_code() -> None:
             await asyncio.gather(
                 anightly_import(second, DEPLOYMENT),
-                asyncio.to_thread(carried_out_for, client, deployment, second),
+                asyncio.to_thread(execute_run_for, client, deployment, second),
             )
 
         asyncio.run(in_async_code())
@@ -193,7 +193,7 @@ class TestPipeline:
         run_deployment(
             deployment.id, parameters={"credentials": credentials, "orders": orders}, timeout=0
         )
-        carried_out_for(client, deployment, orders)
+        execute_run_for(client, deployment, orders)
         run = run_for(client, deployment, orders, state="Failed")
         assert run.state is not None
         assert "api_key is asterisks only" in str(run.state.message)
@@ -223,10 +223,10 @@ class TestTriggers:
         parameters = {"credentials": reference, "orders": by_reference}
         run_deployment(deployment.id, parameters=parameters, timeout=0)
         for orders in (of_event, by_reference):
-            assert carried_out_for(client, deployment, orders).is_completed()
+            assert execute_run_for(client, deployment, orders).is_completed()
             assert ("GET", f"orders/{orders[0]}.json") in shop.calls
         # an invalid parameter is reported
-        unfit = carried_out_for(client, deployment, "#1001")
+        unfit = execute_run_for(client, deployment, "#1001")
         assert unfit.is_failed()
         assert "orders" in str(unfit.message)
 

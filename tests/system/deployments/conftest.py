@@ -112,7 +112,7 @@ def variables_of(tracktor: Sandbox, mail: MailServer, folder: Path) -> dict[str,
 
 
 @pytest.fixture
-def open_for_business(
+def customers_to_email(
     environment: None, tracktor: Sandbox, mail: MailServer, tmp_path: Path
 ) -> list[str]:
     """Save the blocks of a sandbox shop; return the addresses that its flow must email."""
@@ -215,7 +215,7 @@ def deploy_all(*options: str) -> int:
 
 
 @pytest.fixture
-def shops_are(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def set_shops(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Replace the shops of `flows/shops.py`."""
 
     def put(*rows: Shop) -> None:
@@ -250,7 +250,7 @@ def serving(
         assert process.wait(60) == 0
 
 
-def carried_out(run_id: UUID) -> State:
+def execute(run_id: UUID) -> State:
     """Execute a run here, as its own process does, and return its final state."""
     found, flow = load_flow_and_flow_run(run_id)
     state: Any = run_flow(flow, flow_run=found, return_type="state")

@@ -96,7 +96,7 @@ class Outcome:
     output: str
 
     def crons(self, name: str) -> set[str]:
-        return {held.schedule.model_dump()["cron"] for held in self.made[name].schedules}
+        return {one.schedule.model_dump()["cron"] for one in self.made[name].schedules}
 
 
 def outcome_of(server: Server, *options: str) -> Outcome:
@@ -126,8 +126,8 @@ def edited(blocks: None, pool: str, server: Server) -> None:
     own = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 12 * * 0"))
     client.create_deployment_schedules(mail.id, [own])
     client.update_deployment_schedule(mail.id, mail.schedules[0].id, parameters=DRY)
-    held = nightly.parameters | DRY
-    client.update_deployment(nightly.id, DeploymentUpdate(parameters=held, paused=True))
+    dry = nightly.parameters | DRY
+    client.update_deployment(nightly.id, DeploymentUpdate(parameters=dry, paused=True))
     for paused in (nightly, hourly):
         client.update_deployment_schedule(paused.id, paused.schedules[0].id, active=False)
     ended = DeploymentUpdate(paused=True, tags=[*on_event.tags, STOPPED], work_pool_name=None)
@@ -236,7 +236,7 @@ def test_a_dry_run_set_on_a_trigger_or_schedule_is_kept(changed: Outcome) -> Non
     assert isinstance(action, RunDeployment)
     assert (action.parameters or {}).keys() == {"fulfillment_id", "order_id", "status", "dry_run"}
     assert (action.parameters or {}).items() >= DRY.items()
-    [ours] = [held for held in changed.made[MAIL].schedules if held.parameters]
+    [ours] = [schedule for schedule in changed.made[MAIL].schedules if schedule.parameters]
     assert ours.parameters == DRY
     assert ours.schedule.model_dump()["cron"] == "0 9 * * *"
 

@@ -63,7 +63,7 @@ def test_flows_are_deployed_with_the_settings_of_their_file(
 
 
 def test_a_shop_with_a_channel_is_deployed_without_a_mailer(
-    open_for_business: list[str],
+    customers_to_email: list[str],
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -126,7 +126,7 @@ def set_up(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 def test_a_flow_accepts_its_stored_parameters(
-    open_for_business: list[str],
+    customers_to_email: list[str],
     server: Server,
     mail: MailServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -148,4 +148,4 @@ def test_a_flow_accepts_its_stored_parameters(
     assert (folder / "orders.csv").exists()
     recipients = [address for message in mail.messages for address in message.recipients]
     assert recipients.count("team@sandbox-shop.example") == 1
-    assert set(open_for_business) <= set(recipients)
+    assert set(customers_to_email) <= set(recipients)

@@ -32,8 +32,8 @@ from prefect_tracktor.setup.blocks import save_blocks
 from tests.support.programs import waiting
 from tests.system.deployments.conftest import (
     Server,
-    carried_out,
     deploy_all,
+    execute,
     remove_deployments,
     variables_of,
 )
@@ -207,21 +207,21 @@ def by_a_schedule(server: Server) -> UUID:
 def test_a_run_in_dry_run_mode_emails_no_customer(
     switched: None, server: Server, mail: MailServer, start: Start
 ) -> None:
-    assert carried_out(start(server)).is_completed()
+    assert execute(start(server)).is_completed()
     assert not mail.messages
 
 
 def test_a_run_started_by_an_event_emails_no_customer_in_dry_run_mode(
     switched: None, server: Server, mail: MailServer, parcel: dict[str, object]
 ) -> None:
-    assert carried_out(by_an_event(server, parcel)).is_completed()
+    assert execute(by_an_event(server, parcel)).is_completed()
     assert not mail.messages
 
 
 def test_a_run_created_before_the_switch_emails_no_customer(
     switched: None, waiting_run: UUID, mail: MailServer
 ) -> None:
-    assert carried_out(waiting_run).is_completed()
+    assert execute(waiting_run).is_completed()
     assert not mail.messages
 
 
@@ -246,7 +246,7 @@ def test_a_read_only_account_is_not_changed_and_emits_no_events(
 ) -> None:
     tracktor.reset_calls()
     run = server.client.create_flow_run_from_deployment(server[name].id, parameters=ACT)
-    assert carried_out(run.id).is_completed()
+    assert execute(run.id).is_completed()
     assert {method for method, _ in tracktor.calls} == {"GET"}
     assert not tracktor.shop.webhooks
     wanted = {"filter": {"event": {"prefix": ["tracktor.fulfillment.exception."]}}}
@@ -268,7 +268,7 @@ def test_a_rehearsal_sends_all_emails_to_the_rehearsal_address(
     mail.clear()
     choose_mode(Mode.REHEARSAL, rehearsal_address=ME)
     try:
-        assert carried_out(by_the_run_form(server)).is_completed()
+        assert execute(by_the_run_form(server)).is_completed()
     finally:
         choose_mode(Mode.DRY_RUN)
     assert mail.messages
@@ -284,9 +284,9 @@ def test_the_same_deployment_emails_customers_once_the_mailer_is_live(
         dry = server.client.create_flow_run_from_deployment(
             server[MAIL].id, parameters={"dry_run": True}
         )
-        assert carried_out(dry.id).is_completed()
+        assert execute(dry.id).is_completed()
         assert not mail.messages
-        assert carried_out(by_the_run_form(server)).is_completed()
+        assert execute(by_the_run_form(server)).is_completed()
     finally:
         choose_mode(Mode.DRY_RUN)
     customers = tracktor.shop.customers_to_write_to().values()

@@ -27,8 +27,8 @@ from tests.support.programs import PROJECT
 from tests.support.serving import served
 from tests.system.deployments.conftest import (
     Server,
-    carried_out,
     ended,
+    execute,
     make_pool,
     remove_deployments,
     variables_of,
@@ -111,7 +111,7 @@ def test_prefect_yaml_runs_with_blocks_by_slug_and_stores_no_secret(
     made = server["Email expired exceptions/from-yaml"]
     assert made.parameters["mailer"] == {"$ref": {"block_document_slug": "tracktor-mailer/plain"}}
     run = server.client.create_flow_run_from_deployment(made.id)
-    state = carried_out(run.id)
+    state = execute(run.id)
     assert state.is_completed(), state.message
     stored = server.records("deployments", "flow_runs", "automations")
     assert not [secret for secret in SECRETS.values() if secret in stored]
@@ -194,7 +194,7 @@ def test_every_flow_runs_when_served_with_prefects_own_serve(
     run = server.client.create_flow_run_from_deployment(
         deployment.id, parameters=deployment.parameters, state=Pending()
     )
-    state = carried_out(run.id)
+    state = execute(run.id)
     assert state.is_completed(), state.message
 
 

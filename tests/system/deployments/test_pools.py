@@ -208,13 +208,13 @@ def test_a_package_address_with_a_password_is_refused_and_not_shown(
 
 def test_job_variables_set_by_the_user_are_kept() -> None:
     ours = Infrastructure("docker", {"image": "new", "env": {"EXTRA_PIP_PACKAGES": "psycopg"}})
-    held = {"image": "old", "mem_limit": "2g", "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "x"}}
-    assert ours.merged_job_variables(held) == {
+    existing = {"image": "old", "mem_limit": "2g", "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "x"}}
+    assert ours.merged_job_variables(existing) == {
         "image": "new",
         "mem_limit": "2g",
         "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "psycopg"},
     }
-    assert Infrastructure("docker").merged_job_variables(held) == {
+    assert Infrastructure("docker").merged_job_variables(existing) == {
         "mem_limit": "2g",
         "env": {"TZ": "UTC"},
     }

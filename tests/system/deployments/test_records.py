@@ -27,7 +27,7 @@ PACKAGE = "prefect-tracktor[postgresql]@https://files.example/prefect_tracktor-0
 DEPLOY += ["--pip-package", PACKAGE]
 
 
-Held = dict[str, DeploymentResponse]
+ByName = dict[str, DeploymentResponse]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def deployed(
 
 
 @pytest.fixture(scope="module")
-def held(deployed: None, client: SyncPrefectClient) -> Held:
+def by_name(deployed: None, client: SyncPrefectClient) -> ByName:
     """All deployments by name."""
     flows = {flow.id: flow.name for flow in client.read_flows()}
     return {f"{flows[made.flow_id]}/{made.name}": made for made in client.read_deployments()}
@@ -69,21 +69,21 @@ def held(deployed: None, client: SyncPrefectClient) -> Held:
 MADE = DEPLOYMENTS.keys() - {"notify", "report", "export", "watch"}
 
 
-def test_each_shop_has_its_own_named_deployments(held: Held) -> None:
-    names = sorted(held)
+def test_each_shop_has_its_own_named_deployments(by_name: ByName) -> None:
+    names = sorted(by_name)
     assert len(names) == 2 * len(MADE)
     assert "Email expired exceptions/email-expired-exceptions" in names
     assert "Email expired exceptions/alpine-email-expired-exceptions" in names
-    assert held["Email expired exceptions/email-expired-exceptions"].tags == ["tracktor"]
-    assert held["Email expired exceptions/alpine-email-expired-exceptions"].tags == [
+    assert by_name["Email expired exceptions/email-expired-exceptions"].tags == ["tracktor"]
+    assert by_name["Email expired exceptions/alpine-email-expired-exceptions"].tags == [
         "alpine",
         "tracktor",
     ]
 
 
-def test_shops_have_their_own_account_and_share_the_ledger(held: Held) -> None:
-    ours = held["Email expired exceptions/email-expired-exceptions"].parameters
-    alpine = held["Email expired exceptions/alpine-email-expired-exceptions"].parameters
+def test_shops_have_their_own_account_and_share_the_ledger(by_name: ByName) -> None:
+    ours = by_name["Email expired exceptions/email-expired-exceptions"].parameters
+    alpine = by_name["Email expired exceptions/alpine-email-expired-exceptions"].parameters
     assert ours["credentials"] != alpine["credentials"]
     assert ours["orders"] != alpine["orders"]
     assert ours["mailer"] != alpine["mailer"]
@@ -92,18 +92,20 @@ def test_shops_have_their_own_account_and_share_the_ledger(held: Held) -> None:
         assert ours[shared] == alpine[shared]
     assert ours["template"].keys() == {"$ref"}
     assert ours["reading"]["completed_orders"].keys() == {"$ref"}
-    ledgers = [held[f"Announce exceptions/{name}announce-exceptions"] for name in ("", "alpine-")]
+    ledgers = [
+        by_name[f"Announce exceptions/{name}announce-exceptions"] for name in ("", "alpine-")
+    ]
     assert ledgers[0].parameters["ledger"] == ledgers[1].parameters["ledger"]
     mailers: list[Any] = [Mailer.load(shop) for shop in ("tracktor", "alpine")]
     assert mailers[0].ledger.url == mailers[1].ledger.url
 
 
 def test_a_trigger_matches_only_events_of_its_shops_account(
-    held: Held, client: SyncPrefectClient
+    by_name: ByName, client: SyncPrefectClient
 ) -> None:
     related = {}
     for name in ("notify-status-change", "alpine-notify-status-change"):
-        found = held[f"Notify status change/{name}"]
+        found = by_name[f"Notify status change/{name}"]
         resource = f"prefect.deployment.{found.id}"
         [automation] = client.read_resource_related_automations(resource)
         related[automation.name] = str(automation.trigger.model_dump()["match_related"])
@@ -111,8 +113,8 @@ def test_a_trigger_matches_only_events_of_its_shops_account(
     assert len({*related.values()}) == 2
 
 
-def test_deployments_store_image_and_packages_as_job_variables(held: Held) -> None:
-    assert held["Sync webhooks/alpine-sync-webhooks"].job_variables == {
+def test_deployments_store_image_and_packages_as_job_variables(by_name: ByName) -> None:
+    assert by_name["Sync webhooks/alpine-sync-webhooks"].job_variables == {
         "image": "registry.example/shop:1",
         "env": {"EXTRA_PIP_PACKAGES": PACKAGE},
     }
@@ -126,24 +128,24 @@ def test_deployments_runs_and_automations_contain_no_secret(deployed: None, serv
         assert secret not in kept
 
 
-def test_each_deployment_description_begins_with_a_sentence(held: Held) -> None:
-    for name in sorted(held):
-        first, *_ = str(held[name].description).splitlines()
+def test_each_deployment_description_begins_with_a_sentence(by_name: ByName) -> None:
+    for name in sorted(by_name):
+        first, *_ = str(by_name[name].description).splitlines()
         assert first.startswith(("Every ", "When ", "On an event: "))
         assert first.endswith(".")
 
 
-def test_each_deployment_description_names_the_block_with_its_switch(held: Held) -> None:
-    for name in sorted(held):
+def test_each_deployment_description_names_the_block_with_its_switch(by_name: ByName) -> None:
+    for name in sorted(by_name):
         shop = "alpine" if "/alpine-" in name else "tracktor"
-        mails = "mailer" in held[name].parameters
+        mails = "mailer" in by_name[name].parameters
         block = f"tracktor-mailer/{shop}" if mails else f"tracktor-credentials/{shop}"
-        assert f"`{block}`, read when a run starts" in str(held[name].description)
+        assert f"`{block}`, read when a run starts" in str(by_name[name].description)
 
 
-def test_a_worker_needs_only_the_installed_package(held: Held) -> None:
-    for name in sorted(held):
-        made = held[name]
+def test_a_worker_needs_only_the_installed_package(by_name: ByName) -> None:
+    for name in sorted(by_name):
+        made = by_name[name]
         assert str(made.entrypoint).startswith("prefect_tracktor.flows.")
         assert (made.path, made.pull_steps) == (None, [])
 

@@ -12,7 +12,7 @@ from prefect_tracktor.sandbox import Faults, MailServer, Sandbox
 from tests.support.programs import waiting
 from tests.system.deployments.conftest import (
     Server,
-    carried_out,
+    execute,
     press_ctrl_c,
     serving,
     terminate,
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_deployments")
 
 
 def test_an_interrupted_run_restarts_when_its_flow_is_served_again(
-    open_for_business: list[str],
+    customers_to_email: list[str],
     server: Server,
     tracktor: Sandbox,
     mail: MailServer,
@@ -50,5 +50,5 @@ def test_an_interrupted_run_restarts_when_its_flow_is_served_again(
     assert run is not None
     tracktor.faults = Faults()
     # as the next serving process does; the second and third one have started it again
-    assert carried_out(run.id).is_completed()
-    assert sorted(received.recipients[0] for received in mail.messages) == open_for_business
+    assert execute(run.id).is_completed()
+    assert sorted(received.recipients[0] for received in mail.messages) == customers_to_email

@@ -172,9 +172,9 @@ def served_again(
 def test_a_deployment_is_paused_until_it_is_served_again(
     served_again: dict[str, Served],
 ) -> None:
-    for held in served_again.values():
-        assert held.left.paused
-        assert STOPPED in held.left.tags
+    for served in served_again.values():
+        assert served.left.paused
+        assert STOPPED in served.left.tags
     assert f"updated    {MAIL} (tags, resumed)" in served_again["again"].output
 
 
@@ -198,7 +198,7 @@ def test_serve_names_another_process_that_serves_the_same_deployment(
 
 def test_serve_names_a_misspelt_variable_in_the_env_file(served_again: dict[str, Served]) -> None:
     named = "unknown variable TRACKTOR_MOD; did you mean TRACKTOR_MODE?"
-    assert [when for when, held in served_again.items() if named in held.output] == ["after it"]
+    assert [when for when, served in served_again.items() if named in served.output] == ["after it"]
 
 
 def test_a_deleted_deployment_does_not_keep_others_from_being_paused(

@@ -19,9 +19,9 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def two_shops_and_a_broken_one(
-    environment: None, alpine: None, no_deployments: None, pool: str, shops_are: Put
+    environment: None, alpine: None, no_deployments: None, pool: str, set_shops: Put
 ) -> None:
-    shops_are(Shop("alpine"), Shop("bay"), shop_of_the_environment())
+    set_shops(Shop("alpine"), Shop("bay"), shop_of_the_environment())
 
 
 @pytest.mark.usefixtures("two_shops_and_a_broken_one")
@@ -119,13 +119,13 @@ def test_one_broken_shop_does_not_keep_the_others_from_being_served(
 
 @pytest.mark.usefixtures("two_shops_and_a_broken_one")
 def test_deployments_of_a_broken_shop_are_not_listed_as_left_over(
-    server: Server, shops_are: Put, capsys: Output
+    server: Server, set_shops: Put, capsys: Output
 ) -> None:
     assert main([*DEPLOY, "--shop", "alpine"]) == 0
-    shops_are(Shop("alpine", timezone="Mars"), shop_of_the_environment())
+    set_shops(Shop("alpine", timezone="Mars"), shop_of_the_environment())
     assert main(["deploy", "--work-pool", "here", "--dry-run"]) == 2
     assert "left over" not in capsys.readouterr().out
-    shops_are(shop_of_the_environment())
+    set_shops(shop_of_the_environment())
     assert main(["deploy", "--work-pool", "here", "--dry-run"]) == 0
     assert f"left over  {MAIL}/alpine-email-expired-exceptions" in capsys.readouterr().out
 
@@ -140,14 +140,14 @@ def test_deployments_of_a_broken_shop_are_not_listed_as_left_over(
     ],
 )
 def test_an_invalid_shop_setting_is_named(
-    shop: Shop, problem: str, shops_are: Put, capsys: Output
+    shop: Shop, problem: str, set_shops: Put, capsys: Output
 ) -> None:
-    shops_are(shop)
+    set_shops(shop)
     assert main(DEPLOY) == 2
     assert problem in capsys.readouterr().out
 
 
-def test_two_shops_with_the_same_name_are_refused(shops_are: Put, capsys: Output) -> None:
-    shops_are(Shop("alpine"), Shop("alpine"))
+def test_two_shops_with_the_same_name_are_refused(set_shops: Put, capsys: Output) -> None:
+    set_shops(Shop("alpine"), Shop("alpine"))
     assert main(DEPLOY) == 2
     assert "two shops of the name alpine" in capsys.readouterr().err

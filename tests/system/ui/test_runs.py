@@ -38,7 +38,7 @@ SECONDS_A_MESSAGE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class WatchedRun:
     """A run that was started from its form.
 
     Attributes:
@@ -84,7 +84,7 @@ def open_artifact(page: Page, installation: Installation, run_id: str, key: str)
 
 
 @pytest.fixture(scope="module")
-def mail_walk(browser: Browser, installation: Installation, picture: Picture) -> Walk:
+def watched_run(browser: Browser, installation: Installation, picture: Picture) -> WatchedRun:
     """Start the email flow from its form, live, and watch it until it ends."""
     context = browser.new_context(
         base_url=f"{installation.url}/v2/", viewport=DESKTOP, color_scheme="light"
@@ -128,7 +128,7 @@ def mail_walk(browser: Browser, installation: Installation, picture: Picture) ->
             expect(page.get_by_text("12 customers notified").first).to_be_visible(timeout=3_000)
     picture(page.get_by_role("tabpanel", name="Logs"), "run-log")
     context.close()
-    return Walk(run_id, tuple(seen))
+    return WatchedRun(run_id, tuple(seen))
 
 
 def watch(page: Page) -> Iterator[int]:
@@ -198,9 +198,9 @@ def test_common_parameters_come_first_in_the_run_form(page: Page) -> None:
 
 
 def test_a_run_from_the_form_emails_exactly_the_right_customers(
-    installation: Installation, mail_walk: Walk
+    installation: Installation, watched_run: WatchedRun
 ) -> None:
-    run = installation.request(f"flow_runs/{mail_walk.run_id}")
+    run = installation.request(f"flow_runs/{watched_run.run_id}")
     assert run["state"]["type"] == "COMPLETED"
     assert run["parameters"]["dry_run"] is False
     assert run["parameters"]["max_emails"] == 40
@@ -210,9 +210,9 @@ def test_a_run_from_the_form_emails_exactly_the_right_customers(
 
 
 def test_blocks_selected_in_a_run_form_are_stored_as_references(
-    installation: Installation, mail_walk: Walk
+    installation: Installation, watched_run: WatchedRun
 ) -> None:
-    run = installation.request(f"flow_runs/{mail_walk.run_id}")
+    run = installation.request(f"flow_runs/{watched_run.run_id}")
     for name in ("credentials", "orders", "mailer", "template"):
         assert list(run["parameters"][name]) == ["$ref"], name
     assert list(run["parameters"]["reading"]["completed_orders"]) == ["$ref"]
@@ -223,10 +223,10 @@ def test_blocks_selected_in_a_run_form_are_stored_as_references(
 
 
 def test_a_live_run_is_marked_as_live_on_every_page(
-    any_page: Page, installation: Installation, mail_walk: Walk, picture: Picture
+    any_page: Page, installation: Installation, watched_run: WatchedRun, picture: Picture
 ) -> None:
     name = "Live: Email expired exceptions"
-    any_page.goto(f"runs/flow-run/{mail_walk.run_id}")
+    any_page.goto(f"runs/flow-run/{watched_run.run_id}")
     expect(any_page.get_by_text(name).first).to_be_visible()
     expect(any_page.get_by_text("live", exact=True).first).to_be_visible()
     in_order(any_page, ["Customers with expired tracking: live.", "Live: 12 orders due"])
@@ -234,16 +234,16 @@ def test_a_live_run_is_marked_as_live_on_every_page(
     expect(any_page.get_by_text(name).first).to_be_visible()
     if "/v2/" in any_page.url:
         picture(any_page, "run-phone")
-    for key, artifact in installation.artifacts(mail_walk.run_id).items():
+    for key, artifact in installation.artifacts(watched_run.run_id).items():
         if key != "tracktor-scan":
             any_page.goto(f"artifacts/artifact/{artifact['id']}")
             expect(any_page.get_by_text("Live. ").first).to_be_visible()
 
 
 def test_a_named_dry_run_shows_the_message_that_would_be_sent(
-    any_page: Page, installation: Installation, mail_walk: Walk, picture: Picture
+    any_page: Page, installation: Installation, watched_run: WatchedRun, picture: Picture
 ) -> None:
-    assert mail_walk.run_id  # sent messages are not due again; the other exceptions are
+    assert watched_run.run_id  # sent messages are not due again; the other exceptions are
     deployment = installation.deployment("Email expired exceptions/email-expired-exceptions")
     run = installation.request(
         f"deployments/{deployment['id']}/create_flow_run",
@@ -273,8 +273,8 @@ def test_a_named_dry_run_shows_the_message_that_would_be_sent(
         picture(any_page.get_by_role("tabpanel"), "message")
 
 
-def test_progress_is_shown_while_a_run_works(mail_walk: Walk) -> None:
-    first, *later = mail_walk.progress
+def test_progress_is_shown_while_a_run_works(watched_run: WatchedRun) -> None:
+    first, *later = watched_run.progress
     assert first < 100
     assert later == sorted(later)
     assert later[-1] == 100
@@ -282,9 +282,9 @@ def test_progress_is_shown_while_a_run_works(mail_walk: Walk) -> None:
 
 
 def test_a_run_page_lists_its_artifacts_with_descriptions(
-    page: Page, mail_walk: Walk, picture: Picture
+    page: Page, watched_run: WatchedRun, picture: Picture
 ) -> None:
-    page.goto(f"runs/flow-run/{mail_walk.run_id}?tab=Artifacts")
+    page.goto(f"runs/flow-run/{watched_run.run_id}?tab=Artifacts")
     for key, says in {
         "expired-exceptions": "Live. The affected orders and their outcomes.",
         "expired-exceptions-summary": "Live. The run in words and numbers.",
@@ -298,9 +298,9 @@ def test_a_run_page_lists_its_artifacts_with_descriptions(
 
 
 def test_the_table_of_a_run_masks_addresses(
-    page: Page, installation: Installation, mail_walk: Walk, picture: Picture
+    page: Page, installation: Installation, watched_run: WatchedRun, picture: Picture
 ) -> None:
-    open_artifact(page, installation, mail_walk.run_id, "expired-exceptions")
+    open_artifact(page, installation, watched_run.run_id, "expired-exceptions")
     headers, *rows = rows_of(page)
     assert headers[:5] == ["Order", "Outcome", "Reason", "To", "About"]
     assert {row[1] for row in rows} <= {"Sent", "No email address"}
@@ -310,9 +310,9 @@ def test_the_table_of_a_run_masks_addresses(
 
 
 def test_the_summary_shows_counts_and_lists_the_empty_ones(
-    page: Page, installation: Installation, mail_walk: Walk, picture: Picture
+    page: Page, installation: Installation, watched_run: WatchedRun, picture: Picture
 ) -> None:
-    open_artifact(page, installation, mail_walk.run_id, "expired-exceptions-summary")
+    open_artifact(page, installation, watched_run.run_id, "expired-exceptions-summary")
     heading = page.get_by_role("heading", name="Customers with expired tracking: live", exact=True)
     expect(heading).to_be_visible()
     shown = {row[0]: row[1] for row in rows_of(page)[1:]}
@@ -340,10 +340,10 @@ def tables_of(page: Page) -> list[list[list[str]]]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_charts_show_all_parcels_with_exceptions(
-    page: Page, installation: Installation, mail_walk: Walk, picture: Picture, scheme: Any
+    page: Page, installation: Installation, watched_run: WatchedRun, picture: Picture, scheme: Any
 ) -> None:
     page.emulate_media(color_scheme=scheme)
-    open_artifact(page, installation, mail_walk.run_id, "parcels-with-exceptions")
+    open_artifact(page, installation, watched_run.run_id, "parcels-with-exceptions")
     expect(page.get_by_role("heading", name="By exception")).to_be_visible()
     by_exception, by_carrier, by_age = tables_of(page)
     tables = (by_exception, by_carrier, by_age)
