@@ -21,15 +21,17 @@ Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 PREFIXES = ("TRACKTOR_", "SMTP_", "SHOPIFY_")
 
-# Variables that a command reads, and no block.
-READ_ELSEWHERE = {
-    "TRACKTOR_TIMEZONE": "serve",
-    "TRACKTOR_NOTIFY": "serve",
-    "TRACKTOR_ANNOUNCE_EXCEPTIONS": "serve",
-    "TRACKTOR_CREDENTIALS": "receive",
-    "TRACKTOR_RECEIVER_TOKEN": "receive",
-    "TRACKTOR_QUEUE_URL": "receive",
-}
+# Variables that `serve`, `deploy` or `receive` reads, and no block.
+READ_ELSEWHERE = frozenset(
+    {
+        "TRACKTOR_TIMEZONE",
+        "TRACKTOR_NOTIFY",
+        "TRACKTOR_ANNOUNCE_EXCEPTIONS",
+        "TRACKTOR_CREDENTIALS",
+        "TRACKTOR_RECEIVER_TOKEN",
+        "TRACKTOR_QUEUE_URL",
+    }
+)
 
 # Variables whose values a message may show: they are not secret, and help to fix the setting.
 SHOWN = frozenset({"TRACKTOR_MODE", "TRACKTOR_SHARED_LIMIT", "TRACKTOR_API_TIME_ZONE"})

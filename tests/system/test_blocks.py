@@ -58,7 +58,7 @@ CHANNEL = "tracktor-http-channel"
 TEMPLATE = "tracktor-email-template"
 ORDERS = ("tracktor-order-file", "tracktor-shopify-credentials", "tracktor-shopify-orders")
 SMALL = Shop(orders=10, expired=2)
-KNOWN = variables_of(DOCUMENTS) | set(READ_ELSEWHERE)
+KNOWN = variables_of(DOCUMENTS) | READ_ELSEWHERE
 
 
 @pytest.fixture(scope="module")
