@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from prefect_tracktor.client import AsyncTracktorClient
 from prefect_tracktor.errors import (
+    TEMPORARY,
     APIConnectionError,
     AuthenticationError,
     InvalidInput,
@@ -35,7 +36,7 @@ _GATEWAY_ERRORS = {
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 }
-NOT_TRIED = "not tried: Tracktor did not answer the calls before it"
+NOT_TRIED = "not tried: the calls before it failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Batch(Generic[T]):
         missing: The ids that Tracktor does not know.
         failed: The ids whose call failed, and why.
         requests: How many requests it took, including retries.
-        gave_up: Whether the last ids were not tried, because Tracktor did not answer.
+        gave_up: Whether the last ids were not tried, because Tracktor is down.
 
     Example:
         >>> Batch(found=["an order"], missing=[7]).complete
@@ -123,9 +124,7 @@ def _checked_ids(ids: object) -> Iterable[Any]:
 
 async def send_all(client: AsyncTracktorClient, calls: Mapping[int, ApiCall[T]]) -> Batch[T]:
     """Make many calls, as many at once as the client's limits allow."""
-    sending = _Sending(client, calls)
-    await sending.run()
-    return sending.batch()
+    return await _Sending(client, calls).run()
 
 
 class _Sending(Generic[T]):
@@ -145,7 +144,7 @@ class _Sending(Generic[T]):
         self._gave_up = False
         self._refusal: AuthenticationError | InvalidInput | None = None
 
-    async def run(self) -> None:
+    async def run(self) -> Batch[T]:
         async with self._group as group:
             if await self._is_available():
                 workers = min(
@@ -157,6 +156,13 @@ class _Sending(Generic[T]):
             raise self._refusal
         for item_id, _ in self._waiting:
             self._failed[item_id] = Failure(item_id, NOT_TRIED)
+        return Batch(
+            found=[self._found[item_id] for item_id in self._calls if item_id in self._found],
+            missing=[item_id for item_id in self._calls if item_id in self._missing],
+            failed=[self._failed[item_id] for item_id in self._calls if item_id in self._failed],
+            requests=self._client.requests_sent - self._requests_before,
+            gave_up=self._gave_up,
+        )
 
     async def _is_available(self) -> bool:
         """Send a few calls first: if the server is down, the others are not sent."""
@@ -187,20 +193,12 @@ class _Sending(Generic[T]):
             self._group.cancel_scope.cancel()
         except TracktorError as error:
             self._failed[item_id] = Failure(item_id, str(error), error.retry_after)
-            self._failed_in_a_row += 1
-            if len(self._errors) < _PROBES:
-                self._errors.append(error)
-            return
+            if isinstance(error, TEMPORARY):
+                self._failed_in_a_row += 1
+                if len(self._errors) < _PROBES:
+                    self._errors.append(error)
+                return
         self._failed_in_a_row = 0
-
-    def batch(self) -> Batch[T]:
-        return Batch(
-            found=[self._found[item_id] for item_id in self._calls if item_id in self._found],
-            missing=[item_id for item_id in self._calls if item_id in self._missing],
-            failed=[self._failed[item_id] for item_id in self._calls if item_id in self._failed],
-            requests=self._client.requests_sent - self._requests_before,
-            gave_up=self._gave_up,
-        )
 
 
 def _is_unreachable(error: TracktorError) -> bool:

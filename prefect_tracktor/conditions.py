@@ -260,19 +260,19 @@ def _statuses(order: Order, now: datetime, requested: Keys) -> Iterator[Conditio
         for key in dict.fromkeys(key for key in order.status_keys if key in requested):
             yield Condition(f"status:{key}", cancelled=order.is_cancelled)
         return
-    arrived = order.is_delivered and ShipmentStatus.DELIVERED in requested
-    unseen = [parcel for parcel in order.fulfillments if arrived and not parcel.is_delivered]
-    for parcel in (*parcels_in_status(order, requested), *unseen):
-        is_unseen = parcel in unseen
-        status = ShipmentStatus.DELIVERED if is_unseen else parcel.current_status
-        since = None if is_unseen else _past(parcel.reached_at, now)
-        yield Condition(f"status:{status}", parcel, since, cancelled=order.has_cancelled(parcel))
+    for parcel in parcels_in_status(order, requested):
+        name, since = f"status:{parcel.current_status}", _past(parcel.reached_at, now)
+        yield Condition(name, parcel, since, cancelled=order.has_cancelled(parcel))
+    if order.is_delivered and ShipmentStatus.DELIVERED in requested:
+        for parcel in order.fulfillments:
+            if not parcel.is_delivered:  # by the order's own statuses only
+                yield Condition("status:delivered", parcel, cancelled=order.has_cancelled(parcel))
 
 
 def _delays(
-    order: Order, thresholds: Thresholds, now: datetime, requested: Container[str]
+    order: Order, thresholds: Thresholds, now: datetime, requested: Collection[str]
 ) -> Iterator[Condition]:
-    for delay, parcel, started in _clocks(order):
+    for delay, parcel, started in _starts(order) if requested else ():
         begins = thresholds.begins(delay, started, order, parcel) if delay in requested else None
         if begins is not None and begins <= now:
             if parcel is not None:
@@ -280,19 +280,19 @@ def _delays(
             yield Condition(str(delay), parcel, begins)
 
 
-def _clocks(order: Order) -> Iterator[tuple[Delay, Fulfillment | None, datetime]]:
+def _starts(order: Order) -> Iterator[tuple[Delay, Fulfillment | None, datetime]]:
     """Yield the possible delays, with their parcel and the time from which the days count."""
     placed_at = order.order_created_at or order.facts.created_at
     if placed_at and _is_awaited(order):
         yield Delay.NOT_SHIPPED, None, placed_at
     for parcel in order.undelivered:
-        # without the time of the present status, there may be later news
+        # without the time of the present status, there may be a later update
         known = parcel.reached_at and not parcel.unreadable_fields & _TIMES
         if known and not order.has_cancelled(parcel):
-            yield from ((delay, parcel, time) for delay, time in _clocks_of(parcel) if time)
+            yield from ((delay, parcel, time) for delay, time in _starts_of(parcel) if time)
 
 
-def _clocks_of(parcel: Fulfillment) -> Iterator[tuple[Delay, datetime | None]]:
+def _starts_of(parcel: Fulfillment) -> Iterator[tuple[Delay, datetime | None]]:
     if _is_moving(parcel):
         yield Delay.STALLED, parcel.last_news_at
         yield Delay.IN_TRANSIT_TOO_LONG, parcel.moved_at
@@ -330,7 +330,7 @@ def parcels_in_exception(order: Order, requested: Container[str]) -> tuple[Fulfi
 
 
 def _is_open(order: Order) -> bool:
-    """Whether a part of the order is still to arrive, as far as is known."""
+    """Whether a part of the order may still arrive."""
     if order.is_delivered or order.is_cancelled:
         return False
     return not order.fulfillments or not all(map(order.has_cancelled, order.undelivered))

@@ -95,7 +95,7 @@ class ServerError(TracktorError):
 
 
 class APIConnectionError(TracktorError):
-    """Tracktor could not be reached, or did not answer in time."""
+    """Tracktor could not be reached, or did not respond in time."""
 
 
 # errors that may be temporary

@@ -29,7 +29,7 @@ _MOST_BARS = 10
 _AGES = {3: "0 to 3 days", 7: "4 to 7 days", 14: "8 to 14 days", 30: "15 to 30 days"}
 _OLDER = "More than 30 days"
 
-# without news for this long, Tracktor stops tracking a parcel
+# without an update for this long, Tracktor stops tracking a parcel
 _TRACKED = timedelta(days=30)
 _MOST_HOURS = 24 * 365
 _HOUR = timedelta(hours=1)
@@ -258,7 +258,7 @@ def percentile(counts: Mapping[int, int], share: float) -> int | None:
 
 
 def _since(condition: Condition) -> datetime | None:
-    """Return when a condition began, or the last update: for most exceptions, all that is known."""
+    """Return when a condition began, or the last update, as most exceptions have no begin."""
     parcel = condition.parcel
     return condition.since or (parcel.last_news_at if parcel else None)
 
@@ -278,12 +278,12 @@ def _age(since: datetime | None, now: datetime) -> str:
 
 
 def _name_in(names: Mapping[str, object], name: str) -> str:
-    """Return the name, or "Other" for a new one if there are too many: they are not ours."""
+    """Return the name, or "Other" for a new one if there are too many."""
     return name if name in names or len(names) < _MOST_NAMES else _OTHER
 
 
 def _largest(counts: Counter[str]) -> dict[str, int]:
-    """Return the largest counts first, and the sum of those that a chart has no room for."""
+    """Return the largest counts first, and the sum of all others."""
     ranked = counts.most_common()
     if len(ranked) <= _MOST_BARS:
         return dict(ranked)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Annotated
 
@@ -48,15 +47,15 @@ def history(
         limit: How many notices at most.
         block: The name of the ledger's saved block.
     """
+    if csv and not csv.lower().endswith(".csv"):
+        raise InvalidInput(f"--csv: the name of the file must end in .csv, such as {csv}.csv")
+    if limit is not None:
+        limit = checked_id(limit, field="--limit")
     notices = _ledger(block).history(account=account)
-    if limit is None and not csv:
-        limit = 50
     if csv:
-        if not csv.lower().endswith(".csv"):
-            raise InvalidInput(f"--csv: the name of the file must end in .csv, such as {csv}.csv")
         print(f"wrote {write_history(islice(notices, limit), csv):,} notices to {csv}")
     else:
-        _print(islice(notices, limit))
+        _print(islice(notices, limit or 50))
 
 
 @app.command
@@ -69,7 +68,7 @@ def show(*order_ids: str, block: Block = SHARED) -> None:
     """
     if not order_ids:
         raise InvalidInput("name at least one order by its id, such as: ledger show 5000000001001")
-    found = _ledger(block).told(_ids(order_ids))
+    found = _ledger(block).told(_ids(order_ids, "order id"))
     _print(found)
     if not found:
         print(
@@ -87,11 +86,18 @@ def uncertain(*, arrived: OrderIds = (), not_arrived: OrderIds = (), block: Bloc
         not_arrived: Orders whose customer did not get it: the next run sends it.
         block: The name of the ledger's saved block.
     """
+    sent, unsent = _ids(arrived, "--arrived"), _ids(not_arrived, "--not-arrived")
+    if both := set(sent) & set(unsent):
+        raise InvalidInput(
+            f"order {min(both)} is given to both --arrived and --not-arrived; give it to one"
+        )
     ledger = _ledger(block)
-    open_claims = ledger.uncertain()
-    confirmed = ledger.confirm_uncertain(_keys(open_claims, arrived, "--arrived"))
-    cleared = ledger.clear_uncertain(_keys(open_claims, not_arrived, "--not-arrived"))
-    if arrived or not_arrived:
+    if sent or unsent:
+        claims = ledger.uncertain()
+        # all are checked before the first is recorded
+        to_confirm = _keys(claims, sent, "--arrived")
+        to_clear = _keys(claims, unsent, "--not-arrived")
+        confirmed, cleared = ledger.confirm_uncertain(to_confirm), ledger.clear_uncertain(to_clear)
         print(f"{confirmed} recorded as sent, {cleared} to be sent by the next run")
     left = ledger.uncertain()
     _print(left)
@@ -121,7 +127,9 @@ def forget(
     """
     if (older_than_days is None) == (not order_ids):
         raise InvalidInput("name either orders (ORDER-IDS) or --older-than-days, one of the two")
-    ids = _ids(order_ids)
+    ids = _ids(order_ids, "order id")
+    if older_than_days is not None:
+        older_than_days = checked_id(older_than_days, field="--older-than-days")
     ledger = _ledger(block)
     if not yes:
         count = _would_be_deleted(ledger, ids, older_than_days)
@@ -139,13 +147,11 @@ def forget(
 
 
 def _would_be_deleted(ledger: NotificationLedger, ids: list[int], days: int | None) -> int:
-    if days is None:
-        found = ledger.told(ids)
-        _print(found)
-        return sum(notice.state is not NoticeState.CLAIMED for notice in found)
-    before = datetime.now(UTC) - timedelta(days=checked_id(days, field="--older-than-days"))
-    times = (notice.completed_at for notice in ledger.history())
-    return sum(time is not None and time <= before for time in times)
+    if days is not None:
+        return ledger.count_older_than(days)
+    found = ledger.told(ids)
+    _print(found)
+    return sum(notice.state is not NoticeState.CLAIMED for notice in found)
 
 
 def _ledger(block: str) -> NotificationLedger:
@@ -168,17 +174,17 @@ def _ledger(block: str) -> NotificationLedger:
     return ledger
 
 
-def _ids(order_ids: Iterable[str]) -> list[int]:
-    return [checked_id(given, field=f"order id {n}") for n, given in enumerate(order_ids, start=1)]
+def _ids(order_ids: Iterable[str], field: str) -> list[int]:
+    return [checked_id(given, field=f"{field} {n}") for n, given in enumerate(order_ids, start=1)]
 
 
-def _keys(notices: Iterable[Notice], order_ids: tuple[str, ...], option: str) -> list[NoticeKey]:
+def _keys(notices: Iterable[Notice], order_ids: Iterable[int], option: str) -> list[NoticeKey]:
     wanted = set(order_ids)
-    keys = [notice.key for notice in notices if str(notice.key.order_id) in wanted]
-    if missing := wanted - {str(key.order_id) for key in keys}:
+    keys = [notice.key for notice in notices if notice.key.order_id in wanted]
+    if missing := wanted - {key.order_id for key in keys}:
         raise InvalidInput(
-            f"{option}: no message of the order {min(missing)} is uncertain; those that are younger"
-            " than an hour, or of a run at work, are left to it"
+            f"{option}: no message of the order {min(missing)} is uncertain; messages younger than"
+            " an hour, and those of a run at work, are not uncertain yet"
         )
     return keys
 

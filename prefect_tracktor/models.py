@@ -217,9 +217,12 @@ def _kind_of_field(name: str) -> str:
     words = frozenset(status_key(_CAMEL.sub("_", name)).split("_"))
     if words & {"status", "statuses", "state"}:
         return "status"
-    if not _names_cancellation(words):
+    is_dated = bool(words & {"at", "date"})
+    is_reason = bool(words & _CANCELLATION_WORDS) and (is_dated or "reason" in words)
+    others = words - _CANCELLED_WORDS - _CANCELLATION_WORDS - _WORDS_BESIDE
+    if others or not (words & _CANCELLED_WORDS or is_reason):
         return ""
-    return "time" if words & {"at", "date"} else "flag"
+    return "time" if is_dated else "flag"
 
 
 def _all_say_cancelled(value: Any) -> bool:
@@ -227,12 +230,6 @@ def _all_say_cancelled(value: Any) -> bool:
     texts = texts if isinstance(texts, list | tuple) else [texts]
     given = [text for text in texts if text]
     return bool(given) and all(isinstance(text, str) and says_cancelled(text) for text in given)
-
-
-def _names_cancellation(words: frozenset[str]) -> bool:
-    found = words & (_CANCELLED_WORDS | _CANCELLATION_WORDS)
-    alone = found <= _CANCELLATION_WORDS and not words & {"reason", "at", "date"}
-    return bool(found) and not alone and words - found <= _WORDS_BESIDE
 
 
 def _is_yes(value: Any, *, dated: bool) -> bool:
@@ -258,7 +255,7 @@ Count = Annotated[int | None, BeforeValidator(parse_whole_number)]
 Flag = Annotated[bool | None, BeforeValidator(parse_flag)]
 Price = Annotated[Decimal | None, BeforeValidator(parse_price)]
 Time = Annotated[dt.datetime | None, BeforeValidator(parse_time)]
-# left to right: a known status becomes its enum member, any other stays the string it is
+# left to right: a known status becomes its enum member, any other stays a string
 OpenShipmentStatus = Annotated[ShipmentStatus | str, Field(union_mode="left_to_right")]
 OpenExceptionStatus = Annotated[ExceptionStatus | str, Field(union_mode="left_to_right")]
 WebhookId = int | str
@@ -285,7 +282,48 @@ class TracktorModel(BaseModel):
         return ((name, value) for name, value in super().__repr_args__() if name in self._shown)
 
 
-class Carrier(TracktorModel):
+class LenientModel(TracktorModel):
+    """An object with defaults for the optional fields that cannot be read."""
+
+    _unreadable: frozenset[str] = PrivateAttr()  # unset if all could be read
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_unreadable_fields(cls, value: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return read(value)
+        except ValidationError as invalid:
+            if not isinstance(value, dict):
+                raise
+            unreadable = frozenset(str(error["loc"][0]) for error in invalid.errors())
+            if any(cls.model_fields[name].is_required() for name in unreadable):
+                raise
+        model = read({name: entry for name, entry in value.items() if name not in unreadable})
+        model._unreadable = unreadable  # noqa: SLF001 - our own, of another instance
+        return model
+
+    @property
+    def unreadable_fields(self) -> frozenset[str]:
+        """The fields that could not be read; fields of parts have a dot, as in `carrier.name`."""
+        return frozenset(_fields(self, lambda model: getattr(model, "_unreadable", ())))
+
+    @property
+    def fields_read(self) -> frozenset[str]:
+        """The fields that were there and could be read; fields of parts have a dot."""
+        return frozenset(_fields(self, lambda model: model.model_fields_set))
+
+
+def _fields(
+    model: LenientModel, fields_of: Callable[[LenientModel], Iterable[str]]
+) -> Iterator[str]:
+    yield from fields_of(model)
+    for name, value in vars(model).items():
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, LenientModel):
+                yield from (f"{name}.{field}" for field in _fields(part, fields_of))
+
+
+class Carrier(LenientModel):
     """The carrier of a parcel, after the shop's carrier mapping [doc].
 
     Example:
@@ -299,7 +337,7 @@ class Carrier(TracktorModel):
     name: Text = None
 
 
-class LineItem(TracktorModel):
+class LineItem(LenientModel):
     """A line of a parcel's contents [doc].
 
     Example:
@@ -317,7 +355,7 @@ class LineItem(TracktorModel):
     variant_id: Id = None
 
 
-class TrackingStatus(TracktorModel):
+class TrackingStatus(LenientModel):
     """A step of a parcel's tracking: `key`, `label` and `datetime` [vendor]. The time is aware.
 
     A time without an offset is in the `time_zone` of the credentials, UTC by default [inferred].
@@ -332,67 +370,6 @@ class TrackingStatus(TracktorModel):
     key: Annotated[str | None, BeforeValidator(parse_status)] = None
     label: Annotated[str | None, BeforeValidator(parse_status)] = None
     datetime: Time = None
-
-
-class LenientModel(TracktorModel):
-    """An object with defaults for the optional fields that cannot be read."""
-
-    # parts in which a single unreadable field is left out, as none is required
-    _lenient_parts: ClassVar[frozenset[str]] = frozenset()
-    _unreadable: frozenset[str] = PrivateAttr(default_factory=frozenset)  # a default is copied
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _without_unreadable_fields(cls, value: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return read(value)
-        except ValidationError as invalid:
-            places = [error["loc"] for error in invalid.errors()]
-            optional = {name for name, form in cls.model_fields.items() if not form.is_required()}
-            if not isinstance(value, dict) or not all(loc and loc[0] in optional for loc in places):
-                raise
-        readable = cls._in_usual_form(value)
-        unreadable = frozenset(_remove(readable, place, cls._lenient_parts) for place in places)
-        model = read(readable)
-        model._unreadable = unreadable  # noqa: SLF001 - our own, of another instance
-        return model
-
-    @classmethod
-    def _in_usual_form(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        """Return a copy in which the places named in errors can be found."""
-        return dict(fields)
-
-    @property
-    def unreadable_fields(self) -> frozenset[str]:
-        """The fields that could not be read; fields of parts have a dot, as in `carrier.name`."""
-        return self._unreadable
-
-    @property
-    def fields_read(self) -> frozenset[str]:
-        """The fields that were there and could be read; fields of parts have a dot."""
-        return frozenset(_fields_read(self))
-
-
-def _remove(fields: dict[str, Any], place: tuple[int | str, ...], parts: Collection[str]) -> str:
-    """Remove the value at a place, or the field that holds it; return the name of the removed."""
-    match place if place[0] in parts else ():
-        case (str(name), str(part)) if isinstance(fields.get(name), dict):
-            fields[name] = {key: value for key, value in fields[name].items() if key != part}
-            return f"{name}.{part}"
-        case (str(name), int(number), str(part)) if isinstance(fields.get(name), list):
-            entry = {key: value for key, value in fields[name][number].items() if key != part}
-            fields[name] = [*fields[name][:number], entry, *fields[name][number + 1 :]]
-            return f"{name}.{part}"
-    fields.pop(str(place[0]), None)
-    return str(place[0])
-
-
-def _fields_read(model: TracktorModel) -> Iterator[str]:
-    yield from model.model_fields_set
-    for name, value in model:
-        for part in value if isinstance(value, tuple) else (value,):
-            if isinstance(part, TracktorModel):
-                yield from (f"{name}.{field}" for field in _fields_read(part))
 
 
 def _carrier(value: Any) -> Any:
@@ -423,7 +400,6 @@ class Fulfillment(LenientModel):
     """
 
     _shown = frozenset({"fulfillment_id", "shipment_status", "exception_status"})
-    _lenient_parts = frozenset({"carrier", "latest_status", "line_items", "status"})
 
     fulfillment_id: RequiredId
     order_id: Id = None
@@ -440,12 +416,6 @@ class Fulfillment(LenientModel):
     line_items: Annotated[tuple[LineItem, ...], BeforeValidator(parse_list)] = ()
     latest_status: Annotated[TrackingStatus | None, _Empty, BeforeValidator(_step)] = None
     status: Annotated[tuple[TrackingStatus, ...], BeforeValidator(_steps)] = ()
-
-    @classmethod
-    def _in_usual_form(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        usual = {"status": _steps, "line_items": parse_list, "latest_status": _step}
-        given = {name: parse for name, parse in usual.items() if name in fields}
-        return fields | {name: _parsed_if_valid(p, fields[name]) for name, p in given.items()}
 
     @property
     def is_delivered(self) -> bool:
@@ -467,7 +437,7 @@ class Fulfillment(LenientModel):
 
     @property
     def has_shipped(self) -> bool:
-        """Whether the parcel was handed to a carrier, whatever its manual status."""
+        """Whether the parcel was handed to a carrier, with any manual status."""
         return self.was_handed_over or bool(self.carrier_statuses)
 
     @property
@@ -546,13 +516,6 @@ class Fulfillment(LenientModel):
 _CARRIER_FIELDS = frozenset({"shipment_status", "exception_status", "latest_status", "status"})
 
 
-def _parsed_if_valid(parse: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return parse(value)
-    except ValueError:
-        return value
-
-
 def _fulfillments_of(value: Any) -> Any:
     # a single one may be given without a list
     single = isinstance(value, dict) and "fulfillment_id" in value
@@ -614,8 +577,6 @@ def read_fact(name: str, value: Any) -> Any:
             with suppress(ValueError):
                 return parse_time(value)
             return None
-        case "cancelled":
-            return None if value is None else bool(value)
         case "tags":
             tags = value.split(",") if isinstance(value, str) else value
             tags = tags if isinstance(tags, list) else []
@@ -742,7 +703,7 @@ class Order(LenientModel):
 
     @property
     def names_all_items(self) -> bool:
-        """Whether the parcels hold as many lines as were ordered, as far as that is known."""
+        """Whether the parcels hold as many lines as were ordered, if that number is known."""
         # the items of a cancelled parcel are to be sent again
         parcels = [parcel for parcel in self.fulfillments if not parcel.is_cancelled]
         items = [item for parcel in parcels for item in parcel.line_items]
@@ -792,12 +753,6 @@ class Order(LenientModel):
             return parcel.order_id != self.order_id
         names = [status_key(name) for name in (parcel.order_name, self.order_name) if name]
         return len(set(names)) > 1
-
-    @property
-    def unreadable_fields(self) -> frozenset[str]:
-        """The fields that could not be read; of parcels, as in `fulfillments.tracking_number`."""
-        of_parcels = (name for parcel in self.fulfillments for name in parcel.unreadable_fields)
-        return super().unreadable_fields.union(f"fulfillments.{name}" for name in of_parcels)
 
 
 def _first_text(fields: dict[str, Any], names: Iterable[str]) -> str | None:

@@ -1,11 +1,9 @@
 """Notification rules: from the conditions of an order to the notices that are due; no I/O."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -29,7 +27,6 @@ from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import (
-    NEEDS_ATTENTION,
     Fulfillment,
     Order,
     ShipmentStatus,
@@ -66,7 +63,7 @@ class NotificationRule(BaseModel):
         after_days: How long the condition must have lasted.
         within_days: A notice that was due longer ago is not sent any more. Without it: 3 days for a
             status, and any time for an exception or a delay.
-        per: parcel: each parcel is news. order: once, when all parcels meet the rule.
+        per: parcel: a notice for each parcel. order: one notice, when all parcels meet the rule.
         template: The email's template; without it the words for the condition.
         channel: Where the notice is posted to. Without it: an email.
         times: How often to send the notice while the condition lasts.
@@ -119,7 +116,7 @@ class NotificationRule(BaseModel):
                 "per: with per=order a rule has one condition: write one rule for each condition,"
                 " or set per to parcel"
             )
-        most = self.within_days or (3 if requested.statuses.keys else None)
+        most = self.within_days or (_NEWS.days if requested.statuses.keys else None)
         # a daily run sends each of them up to a day late
         reminders = (self.times - 1) * (self.repeat_after_days + 1)
         if most is not None and self.times > 1 and reminders > most:
@@ -201,47 +198,25 @@ def chooser(
     include_cancelled: bool = False,
 ) -> Choose:
     """Make a function that applies all rules to an order."""
-    every = requested_conditions([name for rule in rules for name in rule.when])
     requested = [(rule, rule.requested) for rule in rules]
-    look = partial(conditions_of, thresholds=thresholds, now=now)
 
     def choose(order: Order) -> Iterator[Choice]:
-        unreadable: set[Unreadable] = set()
-        for rule, found in _found(order, requested, every, look):
-            if isinstance(found, Unreadable):
-                if found not in unreadable:
-                    yield found
-                unreadable.add(found)
-            elif found and _has_tag(rule, order):
+        contradictions: list[str] = []
+        for rule, conditions in requested:
+            try:
+                found = conditions_of(order, thresholds, now, requested=conditions)
+            except InvalidResponse as contradiction:
+                contradictions.append(str(contradiction))
+                continue
+            if found and _has_tag(rule, order):
                 met = [*_of_order(order, found)] if rule.per == "order" else found
                 active = [c for c in met if include_cancelled or not _is_cancelled(c)]
                 if len(active) < len(met):
                     yield Skipped.CANCELLED
                 yield from _notifications(rule, order, active, now)
+        yield from map(Unreadable, dict.fromkeys(contradictions))
 
     return choose
-
-
-def _found(
-    order: Order,
-    rules: Sequence[tuple[NotificationRule, RequestedConditions]],
-    every: RequestedConditions,
-    look: Callable[..., Sequence[Condition]],
-) -> Iterator[tuple[NotificationRule, Sequence[Condition] | Unreadable]]:
-    """Find each rule's conditions; if some are unreadable, only their rules are affected."""
-    # the label means one of two exceptions; which of them may be readable for one rule alone
-    ambiguous = any(p.exception_status == NEEDS_ATTENTION for p in order.fulfillments)
-    with suppress(InvalidResponse):
-        if not ambiguous:
-            found = look(order, requested=every)
-            for rule, requested in rules:
-                yield rule, [condition for condition in found if condition.name in requested]
-            return
-    for rule, requested in rules:
-        try:
-            yield rule, look(order, requested=requested)
-        except InvalidResponse as unreadable:
-            yield rule, Unreadable(str(unreadable))
 
 
 def _has_tag(rule: NotificationRule, order: Order) -> bool:

@@ -22,8 +22,8 @@ from prefect_tracktor.sources.files import place_of
 
 Row = Mapping[str, Any]
 
-# the start of a formula, behind characters that a spreadsheet ignores; to some spreadsheets, a
-# semicolon, tab or line break within the text begins another cell
+# the start of a formula, after characters that spreadsheets ignore; in some of them, a semicolon,
+# tab or line break within the text begins another cell
 _FORMULA = re.compile(
     r"(^|[;\t\r\n])([\s\u0000-\u0020\u00ad\u200b-\u200f\ufeff\"]*)"
     r"(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
@@ -37,11 +37,11 @@ class TableFiles:
     An address that ends in .csv makes it a CSV file.
     """
 
-    def __init__(self, columns: Mapping[str, Sequence[str]], *, storage_options: str = "") -> None:
+    def __init__(self, columns: Mapping[str, Sequence[str]]) -> None:
         self._files: dict[str, _OpenFile] = {}
         with ExitStack() as stack:
             for address, names in columns.items():
-                self._files[address] = _OpenFile(address, names, storage_options)
+                self._files[address] = _OpenFile(address, names)
                 stack.callback(self._files[address].discard)
             self._stack = stack.pop_all()
 
@@ -65,11 +65,11 @@ class TableFiles:
 class _OpenFile:
     """A file under a temporary name beside its final one."""
 
-    def __init__(self, address: str, columns: Sequence[str], storage_options: str) -> None:
+    def __init__(self, address: str, columns: Sequence[str]) -> None:
         # Exception: storages raise errors of their own
         self._errors = partial(replaced_errors, Exception, partial(_not_written, address))
         with self._errors():
-            self._storage, self._path = url_to_fs(address, **json.loads(storage_options or "{}"))
+            self._storage, self._path = url_to_fs(address)
             folder, slash, name = self._path.rpartition("/")
             self._temporary = f"{folder}{slash}.{name}.{uuid4().hex[:12]}.part"
             binary = self._storage.open(self._temporary, "wb")
@@ -148,7 +148,7 @@ def _not_written(address: str, error: Exception) -> InvalidInput:
     elif isinstance(error, FileNotFoundError):
         remedy = "there is no such folder; create it, or correct the address"
     elif "://" in address:
-        remedy = "check the address, the storage options, and whether you may write there"
+        remedy = "check the address, the credentials, and whether you may write there"
     else:
         remedy = "check the path, whether you may write there, and whether there is space left"
     kind = type(error).__name__

@@ -91,8 +91,7 @@ def _tracktor_task(
 
 
 def _send(credentials: TracktorCredentials, api_call: ApiCall[T]) -> T:
-    with checked_credentials(credentials).get_client() as client:
-        return client.send(api_call)
+    return blocking.run(_asend(credentials, api_call))
 
 
 async def _asend(credentials: TracktorCredentials, api_call: ApiCall[T]) -> T:

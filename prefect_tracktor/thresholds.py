@@ -101,9 +101,11 @@ def _fits(wanted: str, names: Iterable[str | None]) -> bool | None:
 
 
 def _carriers(parcel: Fulfillment | None) -> list[str | None]:
-    carrier = parcel and parcel.carrier
+    if parcel is None:
+        return []
+    carrier = parcel.carrier
     names = [carrier.slug, carrier.name] if carrier else []
-    return [*names, parcel.shopify_carrier] if parcel else names
+    return [*names, parcel.shopify_carrier]
 
 
 class Thresholds(BaseModel):
@@ -115,9 +117,9 @@ class Thresholds(BaseModel):
     one applies, the longer time counts.
 
     Attributes:
-        stalled_days: Days without news from the carrier, after the parcel moved.
-        in_transit_too_long_days: Days since the carrier's first news, and not delivered.
-        label_only_days: Days since the label was made, and no news from the carrier.
+        stalled_days: Days without an update from the carrier, after the parcel moved.
+        in_transit_too_long_days: Days since the carrier's first update, without a delivery.
+        label_only_days: Days since the label was made, without an update from the carrier.
         not_shipped_days: Days since the order was placed, and nothing was shipped. The source must
             include unfulfilled orders.
         business_days: Leave out Saturdays, Sundays and the holidays below.

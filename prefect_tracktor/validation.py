@@ -1,12 +1,13 @@
 """Validation before anything is sent: ids, secrets, addresses; and pydantic's errors in words."""
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import SupportsIndex
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.parsing import LARGEST_ID
@@ -49,6 +50,15 @@ def checked_id(value: object, *, field: str) -> int:
     if number is None or not 0 < number <= LARGEST_ID:
         raise InvalidInput(f"{field} must be a positive whole number, not {form_of(value)}")
     return number
+
+
+def checked_ids(values: object, *, field: str) -> list[int]:
+    """Validate one id or several; an error names the position of the wrong one."""
+    if isinstance(values, int | str):
+        values = [values]
+    if not isinstance(values, Iterable) or isinstance(values, Mapping | bytes | BaseModel):
+        raise InvalidInput(f"{field} must be a list of Shopify order ids, not {form_of(values)}")
+    return [checked_id(value, field=f"{field}[{index}]") for index, value in enumerate(values)]
 
 
 def _whole_number(value: object) -> int | None:

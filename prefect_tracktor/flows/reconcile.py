@@ -1,6 +1,7 @@
 """`reconcile_manual_statuses`: set Tracktor's manual statuses from the shop's own records."""
 
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.needs import TO_SET_STATUSES
@@ -51,6 +52,11 @@ def reconcile_manual_statuses(
         0
     """
     rows = list(iter_desired(desired))
+    if not rows and not reading.allow_empty:
+        raise InvalidInput(
+            "desired contains no order: the list, file or query has no rows. If this is expected,"
+            " set allow_empty of the flow's reading options"
+        )
     options, calls = status_options(credentials)
     agreement = agreed(checked_statuses(rows, options))
     by_order = {order_id: row.desired for order_id, row in agreement.items()}
@@ -63,7 +69,7 @@ def reconcile_manual_statuses(
         return by_order[order_id].automatic_carrier_updates is None
 
     # rows without a desired status are allowed
-    reading = reading.model_copy(update={"allow_empty": reading.allow_empty or bool(rows)})
+    reading = reading.model_copy(update={"allow_empty": True})
     if takeover:
         reading = reading.model_copy(update={"completed_orders": None})
     return run_job(

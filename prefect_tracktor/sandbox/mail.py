@@ -5,7 +5,7 @@ import datetime as dt
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -242,7 +242,9 @@ def _is_nth(number: int, every: int | None) -> bool:
 
 def _abort(smtp: SMTP) -> None:
     if isinstance(smtp.transport, asyncio.WriteTransport):
-        smtp.transport.abort()
+        # the first releases of Python 3.11 cannot abort a TLS connection that is closed
+        with suppress(AttributeError):
+            smtp.transport.abort()
 
 
 async def _hang_up(smtp: SMTP) -> None:

@@ -1,7 +1,7 @@
 """Calls of Shopify's API: requests and the parsing of their responses, without I/O."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Annotated, Any, Generic, Self, TypeVar
 
@@ -25,6 +25,10 @@ T = TypeVar("T")
 READ_ORDERS = "read_orders"
 READ_ALL_ORDERS = "read_all_orders"
 
+# Shopify refills all points within twenty seconds
+_LONGEST_PAUSE = timedelta(minutes=1)
+_A_DAY_OF_SECONDS = 86_400
+
 # an order with as many parcels may have more, so it does not count as delivered; the number is low
 # because Shopify charges for the largest response that a query can have
 _PARCELS_READ = 10
@@ -42,7 +46,7 @@ SHOPIFY = Service(
     check_credentials="Check the ShopifyCredentials block: its token, or its client id and secret,"
     " belong to one app that is installed on this shop.",
     check_id="Check shop and api_version of the ShopifyCredentials block.",
-    check_value="See what it said; a shop that is frozen or locked has to be opened by its owner.",
+    check_value="See its message; the owner has to reopen a shop that is frozen or locked.",
 )
 _GRANT = replace(
     SHOPIFY,
@@ -80,10 +84,7 @@ mutation AddTags($id: ID!, $tags: [String!]!) {
 """
 _WITHOUT_ADDRESSES = _ORDERS.replace("      shippingAddress { countryCodeV2 }\n", "")
 _THROTTLE = ("extensions", "cost", "throttleStatus")
-_FACTS = (
-    *("created_at", "financial_status", "fulfillment_status", "country", "shipping_method"),
-    *("tags", "locale"),
-)
+_FACTS = {fact.name for fact in fields(OrderFacts)} - {"cancelled"}
 
 
 class AddressesDenied(AuthenticationError):
@@ -151,7 +152,7 @@ class OrderPage(_Read):
     @model_validator(mode="after")
     def _has_its_cursor(self) -> Self:
         if self.has_next_page and not self.end_cursor:
-            raise ValueError("there is a next page, and no cursor for it")
+            raise ValueError("a next page without a cursor")
         return self
 
     @property
@@ -177,7 +178,8 @@ def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
     """Return the access scopes that the app has been granted on this shop."""
 
     def read(data: Any) -> frozenset[str]:
-        scopes = frozenset(scope["handle"] for scope in _Scopes.model_validate(data).granted)
+        granted = _at(data, "currentAppInstallation", "accessScopes")
+        scopes = frozenset(scope["handle"] for scope in granted)
         # the right to write includes the right to read
         if not scopes & {READ_ORDERS, "write_orders"}:
             raise AuthenticationError(
@@ -230,7 +232,7 @@ def _query(
             raise _error(f"POST {path}", response.errors, response.pause)
         search = str(variables.get("search", ""))
         _refuse_ignored_filters(f"POST {path}", response.searches, search)
-        return Reply(read(response.data), response.pause)
+        return Reply(read(response.data), min(response.pause, _LONGEST_PAUSE))
 
     body = {"query": document, "variables": variables}
     return ApiCall("POST", path, read_reply, json=body, service=SHOPIFY)
@@ -309,8 +311,4 @@ class _Response(_Read):
         lacking = (self.cost or 0) - self.available
         if lacking <= 0 or self.restored_per_second <= 0:
             return timedelta(0)
-        return timedelta(seconds=lacking / self.restored_per_second)
-
-
-class _Scopes(_Read):
-    granted: list[dict[str, str]] = _within("currentAppInstallation", "accessScopes")
+        return timedelta(seconds=min(lacking / self.restored_per_second, _A_DAY_OF_SECONDS))

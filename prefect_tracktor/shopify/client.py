@@ -18,7 +18,7 @@ from prefect_tracktor.shopify.api import Grant, OrderPage, Reply
 
 T = TypeVar("T")
 
-_RENEWED_SECONDS_BEFORE_ITS_END = 300
+_RENEW_BEFORE_SECONDS = 300
 
 
 class ShopifyClient:
@@ -45,9 +45,6 @@ class ShopifyClient:
             address, account=self._account, limits=limits, headers={}, secrets=secrets
         )
         self._may_send_at = 0.0
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
 
     def __enter__(self) -> Self:
         return self
@@ -110,25 +107,25 @@ class _Tokens:
 
     def __init__(self) -> None:
         self._locks: dict[str, threading.Lock] = {}
-        self._kept: dict[str, tuple[str, float]] = {}
+        self._tokens: dict[str, tuple[str, float]] = {}
 
     def get(self, account: str, new_grant: Callable[[], Grant]) -> str:
         """Return the account's token; one thread requests a new one while the others wait."""
         with self._locks.setdefault(account, threading.Lock()):
-            token, good_until = self._kept.get(account, ("", 0.0))
-            if time.monotonic() < good_until:
+            token, expires_at = self._tokens.get(account, ("", 0.0))
+            if time.monotonic() < expires_at:
                 return token
             requested_at = time.monotonic()
             grant = new_grant()
-            good_until = requested_at + grant.expires_in - _RENEWED_SECONDS_BEFORE_ITS_END
-            self._kept[account] = (grant.access_token, good_until)
+            expires_at = requested_at + grant.expires_in - _RENEW_BEFORE_SECONDS
+            self._tokens[account] = (grant.access_token, expires_at)
             return grant.access_token
 
     def forget(self, account: str, token: str) -> None:
         """Drop this token, unless another thread has replaced it already."""
         with self._locks.setdefault(account, threading.Lock()):
-            if self._kept.get(account, ("", 0.0))[0] == token:
-                del self._kept[account]
+            if self._tokens.get(account, ("", 0.0))[0] == token:
+                del self._tokens[account]
 
 
 _tokens = _Tokens()

@@ -108,23 +108,20 @@ class ShopifyCredentials(TracktorBlock):
         if access_token:
             checked_secret(access_token, field="access_token", source="the app's page in the admin")
             if access_token.startswith("shpss_"):
-                raise InvalidInput("access_token is a client secret (shpss_…); give it as that")
+                raise InvalidInput(
+                    "access_token is a client secret (shpss_…); set it as client_secret"
+                )
             return self
         source = "the app's settings in the Dev Dashboard"
         if not _CLIENT_ID.fullmatch(self.client_id):
             raise InvalidInput(f"client_id is empty or not one; copy it from {source}")
         checked_secret(client_secret, field="client_secret", source=source)
         if client_secret.startswith("shpat_"):
-            raise InvalidInput("client_secret is an access token (shpat_…); give it as that")
+            raise InvalidInput("client_secret is an access token (shpat_…); set it as access_token")
         return self
 
     def get_client(self) -> ShopifyClient:
-        """Return a new client for sync code; use it with `with`.
-
-        Example:
-            >>> ShopifyCredentials(shop="your-store", access_token="shpat_s3cret").get_client()
-            <ShopifyClient>
-        """
+        """Return a new client for sync code; use it with `with`."""
         address = (self.base_url or f"https://{self.shop}").rstrip("/")
         return ShopifyClient(
             f"{address}/admin/",

@@ -6,7 +6,6 @@ from typing import Annotated, Protocol, TypeVar, runtime_checkable
 from prefect.utilities.collections import batched_iterable
 from pydantic import BaseModel, BeforeValidator
 
-from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.event_orders import EventOrders
 from prefect_tracktor.sources.found_orders import FoundOrder, FoundOrders
 from prefect_tracktor.sources.order_file import OrderFile
@@ -14,7 +13,7 @@ from prefect_tracktor.sources.shopify import ShopifyOrders
 from prefect_tracktor.sources.status_query import StatusQuery
 from prefect_tracktor.sources.status_table import StatusFile, StatusTable
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, desired_rows_of
-from prefect_tracktor.validation import checked_id
+from prefect_tracktor.validation import checked_id, checked_ids
 
 T = TypeVar("T")
 
@@ -36,17 +35,10 @@ __all__ = [
 
 def _order_ids(orders: object) -> object:
     """Parse one id or several, as numbers or text; leave blocks and options to pydantic."""
-    if isinstance(orders, Mapping) and not all(isinstance(key, str) for key in orders):
-        raise InvalidInput(
-            "orders must be a list of Shopify order ids, or a block such as OrderFile"
-        )
-    if isinstance(orders, int | str):
-        orders = [orders]
-    if isinstance(orders, Mapping | bytes | bytearray | memoryview | BaseModel) or not isinstance(
-        orders, Iterable
-    ):
-        return orders
-    return [checked_id(entry, field=f"orders[{index}]") for index, entry in enumerate(orders)]
+    # with other keys, pydantic would raise a bare TypeError
+    has_options = isinstance(orders, Mapping) and all(isinstance(key, str) for key in orders)
+    is_source = has_options or isinstance(orders, BaseModel)
+    return orders if is_source else checked_ids(orders, field="orders")
 
 
 # the type of the flows' parameter `orders`: Prefect shows a form for each alternative
@@ -74,17 +66,24 @@ def iter_orders(orders: Sequence[int | FoundOrder] | OrderSource) -> FoundOrders
         found = orders.find_orders()
         if isinstance(found, FoundOrders):
             return found
-        return FoundOrders(found, why_none=lambda: f"the {type(orders).__name__} finds no order")
-    found = (
-        entry
-        if isinstance(entry, FoundOrder)
-        else FoundOrder(checked_id(entry, field=f"orders[{index}]"))
-        for index, entry in enumerate(orders)
-    )
+        name = type(orders).__name__
+        return FoundOrders(
+            _each_once(found, field=f"orders of the {name}"),
+            why_none=lambda: f"the {name} finds no order",
+        )
     return FoundOrders(
-        {order.order_id: order for order in found}.values(),
-        why_none=lambda: "the list `orders` is empty",
+        list(_each_once(orders, field="orders")), why_none=lambda: "the list `orders` is empty"
     )
+
+
+def _each_once(orders: Iterable[int | FoundOrder], *, field: str) -> Iterator[FoundOrder]:
+    seen: set[int] = set()
+    for index, entry in enumerate(orders):
+        order = entry if isinstance(entry, FoundOrder) else FoundOrder(entry)
+        order_id = checked_id(order.order_id, field=f"{field}[{index}]")
+        if order_id not in seen:
+            seen.add(order_id)
+            yield FoundOrder(order_id, order.facts)
 
 
 def chunked(entries: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -63,12 +63,6 @@ class EventOrders(BaseModel):
 
         Returns:
             The orders, read as you iterate.
-
-        Example:
-            >>> from datetime import UTC, datetime
-            >>> orders = EventOrders(since=datetime.now(UTC), account="0123456789abcdef0123")
-            >>> next(orders.find_orders(), None) is None
-            True
         """
         return FoundOrders(
             map(FoundOrder, dict.fromkeys(self._order_ids())),

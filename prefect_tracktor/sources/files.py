@@ -35,8 +35,8 @@ def _only_match(storage: Any, pattern: str, name: str, block: str) -> str:
     matches = [pattern] if storage.exists(pattern) else storage.glob(pattern)
     if len(matches) != 1:
         raise InvalidInput(
-            f"{name}: {len(matches) or 'no'} files match this pattern; give `path` of the {block}"
-            " so that it names one file, as seen from the machine that runs the flow"
+            f"{name}: {len(matches) or 'no'} files match this pattern; set `path` of the {block}"
+            " to one file, as seen from the machine that runs the flow"
         )
     return str(matches[0])
 

@@ -1,6 +1,6 @@
 """Found orders: a stream that counts the orders that it left out."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from prefect_tracktor.models import NO_FACTS, OrderFacts
@@ -38,11 +38,6 @@ class FoundOrders(Iterator[FoundOrder]):
     def order_ids(self) -> Iterator[int]:
         """The ids of the orders."""
         return (found.order_id for found in self)
-
-    def close(self) -> None:
-        """Stop reading, and close the file or connection."""
-        if isinstance(self._orders, Generator):
-            self._orders.close()
 
     @property
     def note(self) -> str:

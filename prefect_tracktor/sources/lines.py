@@ -4,7 +4,6 @@ import codecs
 import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from json import detect_encoding
 from typing import TextIO
 
@@ -14,8 +13,6 @@ from prefect_tracktor.sources.unpacking import PeekableStream, refusal
 # far more than the longest row of an export, and still little memory
 _MAX_ROW_LENGTH = 10_000_000
 _BLANK_CHARACTERS = " ,;|\t\r\n"
-# more than a spreadsheet has rows
-_MAX_BLANK_LINES = 2_000_000
 
 # encodings of text files; Python also has EBCDIC, and codecs that are not encodings
 _TEXT_ENCODINGS = re.compile(
@@ -25,8 +22,7 @@ _TEXT_ENCODINGS = re.compile(
 )
 
 
-@contextmanager
-def text_of(content: PeekableStream, name: str, encoding: str, block: str) -> Iterator[TextIO]:
+def text_of(content: PeekableStream, name: str, encoding: str, block: str) -> TextIO:
     """Decode a file: with the encoding that its first bytes show, or else with the given one."""
     detected = detect_encoding(content.head)
     found = "" if detected == "utf-8" else detected  # "utf-8" stands for all others, too
@@ -38,12 +34,11 @@ def text_of(content: PeekableStream, name: str, encoding: str, block: str) -> It
                 f"{name}, line 1: not {encoding}; set `encoding` of the {block} to utf-8-sig"
                 + ("" if is_ascii else f", or to {encoding}-le or {encoding}-be")
             )
-    with io.TextIOWrapper(
+    return io.TextIOWrapper(
         io.BufferedReader(content),
         encoding=found or encoding,
         newline="",  # required by the csv module
-    ) as text:
-        yield text
+    )
 
 
 class Lines(Iterator[str]):
@@ -56,7 +51,6 @@ class Lines(Iterator[str]):
         self._stream = stream
         self._name = name
         self._length_of_row = 0
-        self._blank = 0
 
     def __next__(self) -> str:
         try:
@@ -95,19 +89,11 @@ class Lines(Iterator[str]):
         """Start counting the characters of a row."""
         self._length_of_row = 0
 
-    def skip_blank(self) -> None:
-        """Count a blank row, and refuse a file with too many of them."""
-        self._blank += 1
-        if self._blank > _MAX_BLANK_LINES:
-            problem = f"more than {_MAX_BLANK_LINES:,} blank lines; export it again"
-            raise self.refusal(self.number, problem)
-
     def first_not_blank(self, *, empty: str, blank: str) -> str:
         """Return the first line that is not blank."""
         for line in self:
             if line.strip(_BLANK_CHARACTERS):
                 return line
-            self.skip_blank()
             self.begin_row()
         raise self.refusal(1, blank if self.number else empty)
 

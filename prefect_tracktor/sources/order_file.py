@@ -21,7 +21,7 @@ from prefect_tracktor.sources.order_state import (
     has_state,
     states_in,
 )
-from prefect_tracktor.sources.table_file import Row, TableFile, Text
+from prefect_tracktor.sources.table_file import Row, TableFile, Text, Wanted
 
 # Shopify repeats an order's name on each of its lines, and gives its id on the first one only.
 _ORDER_NAME_COLUMN = "Name"
@@ -141,10 +141,7 @@ class OrderFile(TableFile):
     def _rows_with_id(self) -> Iterator[Row]:
         """Yield the rows that must have an id: all but an order's further lines."""
         name: object = ""
-        rows = self.rows(
-            [self.column], optional=[_ORDER_NAME_COLUMN], is_state=has_state, is_fact=has_fact
-        )
-        for row in rows:
+        for row in self.rows(Wanted([self.column], [_ORDER_NAME_COLUMN], has_state, has_fact)):
             name_before, name = name, row.values.get(_ORDER_NAME_COLUMN)
             if row.values[self.column] != "" or not name or name != name_before:
                 yield row

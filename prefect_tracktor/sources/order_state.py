@@ -48,7 +48,7 @@ _NOT_SENT = dict.fromkeys(
     UNFULFILLED,
 )
 _NEGATIONS = frozenset(
-    {"", "no", "n", "false", "0", "none", "null", "nil", "na", "nan", "-", "notcancelled"}
+    {"", "no", "n", "false", "none", "null", "nil", "na", "nan", "-", "notcancelled"}
 )
 _NO_DATE = "00000000"
 _DASHES = " \t-\u2010\u2011\u2012\u2013\u2014\u2212./_'\"\u2717\u2718\u00d7"
@@ -124,4 +124,4 @@ def _state_of(meaning: str, text: str) -> str | None:
 def _is_affirmed(text: str) -> bool:
     word = _word(text)
     is_mark = not word and bool(text.strip(_DASHES))  # such as a tick
-    return is_mark or (word not in _NEGATIONS and not word.startswith(_NO_DATE))
+    return is_mark or (word.strip("0") not in _NEGATIONS and not word.startswith(_NO_DATE))

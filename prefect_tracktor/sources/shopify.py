@@ -33,11 +33,11 @@ _NO_COUNTRIES = (
 )
 _DAYS_WITHOUT_READ_ALL_ORDERS = 60
 _FULFILLMENT = {
-    "fulfilled": ("fulfillment_status:fulfilled",),
-    "partial": ("fulfillment_status:partial",),
-    "fulfilled or partial": ("(fulfillment_status:fulfilled OR fulfillment_status:partial)",),
-    "unfulfilled": ("fulfillment_status:unfulfilled",),
-    "any": (),
+    "fulfilled": "fulfillment_status:fulfilled",
+    "partial": "fulfillment_status:partial",
+    "fulfilled or partial": "(fulfillment_status:fulfilled OR fulfillment_status:partial)",
+    "unfulfilled": "fulfillment_status:unfulfilled",
+    "any": "",
 }
 _QUOTED_OR_PARENTHESIS = re.compile(
     r"""\\.|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|["'()\\]""", re.DOTALL
@@ -135,22 +135,6 @@ class ShopifyOrders(TracktorBlock):
             AuthenticationError: While reading: Shopify refuses the credentials, or the scope
                 `read_orders` is missing.
             TracktorError: While reading: any other error.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import Sandbox, Shop
-            >>> with Sandbox(Shop(orders=100, now=datetime.now(UTC))) as tracktor:
-            ...     orders = ShopifyOrders(
-            ...         credentials=ShopifyCredentials(
-            ...             shop="sandbox-shop.myshopify.com",
-            ...             client_id=tracktor.shopify_client_id,
-            ...             client_secret=tracktor.shopify_client_secret,
-            ...             base_url=tracktor.shopify_url,
-            ...         ),
-            ...         created_within_days=30,
-            ...     )
-            ...     found = list(orders.find_orders())
-            >>> 0 < len(found) < 25
-            True
         """
         left_out: Counter[str] = Counter()
         hints: list[str] = []
@@ -182,7 +166,7 @@ class ShopifyOrders(TracktorBlock):
                 f"Shopify knows every parcel of the {left_out[_DELIVERED]:,} orders that it finds"
                 " as delivered; if they are wanted, set include_delivered of the ShopifyOrders"
             )
-        search = " ".join(self._conditions(datetime.now(UTC))) or "none"
+        search = self._conditions(datetime.now(UTC)) or "none"
         days = (
             f"the last {self.created_within_days} days" if self.created_within_days else "all time"
         )
@@ -217,16 +201,16 @@ class ShopifyOrders(TracktorBlock):
                 " the Dev Dashboard."
             )
 
-    def _conditions(self, now: datetime) -> list[str]:
+    def _conditions(self, now: datetime) -> str:
         """Return all conditions in Shopify's search syntax, except for the time of creation."""
-        changed_since = _back(now, self.updated_within_days)
-        return [
-            *_FULFILLMENT[self.fulfillment],
-            *([] if self.include_cancelled else ["-status:cancelled"]),
-            *([f"updated_at:>='{_written(changed_since)}'"] if changed_since else []),
-            *([f"tag:{quoted(self.tag)}"] if self.tag else []),
-            *([f"({self.search})"] if self.search else []),
-        ]
+        conditions = (
+            _FULFILLMENT[self.fulfillment],
+            "" if self.include_cancelled else "-status:cancelled",
+            _since("updated_at", _back(now, self.updated_within_days)),
+            f"tag:{quoted(self.tag)}" if self.tag else "",
+            f"({self.search})" if self.search else "",
+        )
+        return " ".join(filter(None, conditions))
 
 
 def quoted(value: str) -> str:
@@ -239,14 +223,15 @@ def _back(now: datetime, days: int) -> datetime | None:
     return now - timedelta(days=days) if days else None
 
 
-def _written(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _since(field: str, time: datetime | None) -> str:
+    """Return a condition on the time of a field, to the second; empty without a time."""
+    return f"{field}:>='{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}'" if time else ""
 
 
 class _OrderSearch:
     """Search for orders, oldest first, whatever their number; some are found twice."""
 
-    def __init__(self, client: ShopifyClient, conditions: list[str], hints: list[str]) -> None:
+    def __init__(self, client: ShopifyClient, conditions: str, hints: list[str]) -> None:
         self._client = client
         self._conditions = conditions
         self._hints = hints
@@ -255,24 +240,23 @@ class _OrderSearch:
 
     def orders_since(self, since: datetime | None) -> Iterator[ListedOrder]:
         """Search again from the last order on whenever Shopify may have left out later ones."""
+        created = _since("created_at", since)
         while True:
-            results = islice(self._orders(since), RESULTS_A_SEARCH)
-            length, last = 0, since
-            for length, order in enumerate(results, start=1):  # noqa: B007  # it counts them
-                last = order.created_at
+            length = 0
+            for order in islice(self._orders(created), RESULTS_A_SEARCH):
+                length += 1
                 yield order
             if length < RESULTS_A_SEARCH:
                 return
-            if last is None or (since is not None and _written(last) == _written(since)):
+            before, created = created, _since("created_at", order.created_at)
+            if created == before:
                 raise InvalidResponse(
                     f"Shopify lists more than {RESULTS_A_SEARCH:,} orders of the same second;"
                     " narrow the search of the ShopifyOrders block."
                 )
-            since = last
 
-    def _orders(self, since: datetime | None) -> Iterator[ListedOrder]:
-        created = [f"created_at:>='{_written(since)}'"] if since else []
-        search = " ".join([*created, *self._conditions])
+    def _orders(self, created: str) -> Iterator[ListedOrder]:
+        search = f"{created} {self._conditions}".strip()
         after, cursors = "", {""}
         while True:
             page = self._page(search, after)

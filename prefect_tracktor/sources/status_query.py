@@ -14,12 +14,13 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput, replaced_errors
-from prefect_tracktor.sources.status_table import AUTOMATIC_COLUMN, StatusTable
-from prefect_tracktor.sources.table_file import Row, Text, column_positions
-from prefect_tracktor.storage.database import describe_error
+from prefect_tracktor.sources.status_table import StatusTable
+from prefect_tracktor.sources.table_file import Row, Text, Wanted, column_positions
+from prefect_tracktor.storage.database import describe_error, postgresql_engine
 from prefect_tracktor.text import refuse_masked
 
 _BATCH_SIZE = 1000
+_QUERY_SECONDS = 600
 
 
 class _Query(TracktorBlock, ABC):
@@ -105,8 +106,8 @@ class StatusQuery(StatusTable, _Query):
                     text(self.query)
                 )
                 if not result.returns_rows:
-                    raise InvalidInput("the query of the StatusQuery gives no rows; use a SELECT")
-                indices = self._indices(list(result.keys()))
+                    raise InvalidInput("the query of the StatusQuery returns no rows; use a SELECT")
+                indices = _indices(self._wanted, list(result.keys()))
                 for number, values in enumerate(result, start=1):
                     plain = {name: _plain(values[index]) for name, index in indices.items()}
                     yield Row(plain, partial(_place, number))
@@ -120,19 +121,16 @@ class StatusQuery(StatusTable, _Query):
         )
 
     def _engine(self) -> Engine:
+        url = make_url(self.url.get_secret_value())
         try:
-            return create_engine(self.url.get_secret_value(), hide_parameters=True)
+            if url.drivername == "postgresql+psycopg":
+                return postgresql_engine(url, statement_seconds=_QUERY_SECONDS)
+            return create_engine(url, hide_parameters=True)
         except ModuleNotFoundError as missing:
             raise InvalidInput(
                 f"the url of the StatusQuery needs the package {missing.name}; install it where the"
                 " flow runs"
             ) from None
-
-    def _indices(self, names: list[str]) -> dict[str, int]:
-        columns = [self.order_id_column, self.status_column]
-        if self.automatic_column != AUTOMATIC_COLUMN or column_positions(AUTOMATIC_COLUMN, names):
-            columns.append(self.automatic_column)
-        return {column: _index(column, names) for column in columns}
 
 
 def _make_read_only(connection: Connection) -> None:
@@ -141,6 +139,11 @@ def _make_read_only(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA query_only = ON")
     elif connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+
+def _indices(wanted: Wanted, names: list[str]) -> dict[str, int]:
+    optional = [column for column in wanted.optional if column_positions(column, names)]
+    return {column: _index(column, names) for column in [*wanted.columns, *optional]}
 
 
 def _index(column: str, names: list[str]) -> int:

@@ -5,14 +5,12 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import partial
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from prefect_tracktor.block import TracktorBlock, handbook, logo
-from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import flag_of, order_id_of, status_of
-from prefect_tracktor.sources.table_file import Row, TableFile, Text
-from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
-from prefect_tracktor.validation import problems_of
+from prefect_tracktor.sources.table_file import Row, TableFile, Text, Wanted
+from prefect_tracktor.statuses.desired import DesiredRow, checked_desired
 
 AUTOMATIC_COLUMN = "automatic_carrier_updates"
 
@@ -33,9 +31,16 @@ class StatusTable(TracktorBlock, ABC):
     status_column: Text = "status"
     automatic_column: Text = Field(default=AUTOMATIC_COLUMN, title="Carrier updates column")
 
+    @property
+    def _wanted(self) -> Wanted:
+        columns, optional = [self.order_id_column, self.status_column], [self.automatic_column]
+        if self.automatic_column != AUTOMATIC_COLUMN:
+            columns, optional = columns + optional, []
+        return Wanted(columns, optional, is_state=self.status_column.__eq__)
+
     @abstractmethod
     def _rows(self) -> Generator[Row, None, None]:
-        """Read the rows with these columns."""
+        """Read the rows."""
 
     def desired(self) -> Iterator[DesiredRow]:
         """Yield the desired statuses, each with the place of its row.
@@ -67,14 +72,14 @@ class StatusTable(TracktorBlock, ABC):
             next(map(self._desired_row, rows), None)
 
     def _desired_row(self, row: Row) -> DesiredRow:
-        order_id = row.read(self.order_id_column, partial(order_id_of, empty=_NO_ID))
-        status = row.read(self.status_column, status_of)
-        automatic = row.read(self.automatic_column, flag_of)
         place = row.line(self.order_id_column)
-        try:
-            return DesiredRow(place, DesiredStatus(order_id, status, automatic))
-        except ValidationError as invalid:
-            raise InvalidInput(f"{place}: {'; '.join(problems_of(invalid))}") from None
+        desired = checked_desired(
+            place,
+            order_id=row.read(self.order_id_column, partial(order_id_of, empty=_NO_ID)),
+            status=row.read(self.status_column, status_of),
+            automatic_carrier_updates=row.read(self.automatic_column, flag_of),
+        )
+        return DesiredRow(place, desired)
 
 
 class StatusFile(StatusTable, TableFile):
@@ -103,6 +108,4 @@ class StatusFile(StatusTable, TableFile):
     _documentation_url = handbook("how-to/manual-statuses.md#from-a-file")
 
     def _rows(self) -> Generator[Row, None, None]:
-        columns = [self.order_id_column, self.status_column]
-        named = [self.automatic_column] if self.automatic_column != AUTOMATIC_COLUMN else []
-        return self.rows([*columns, *named], [AUTOMATIC_COLUMN])
+        return self.rows(self._wanted)

@@ -28,7 +28,6 @@ _DELIMITERS = ",;\t|"
 # Excel's line before the header
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _JSON_START = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*([\[{"\d\]]|$))')
-_MAX_COLUMNS = 10_000
 _MAX_STATES = 100
 _COLUMNS_SHOWN = 100
 _NAME_LENGTH_SHOWN = 40
@@ -77,6 +76,15 @@ def _no_column(_column: str) -> bool:
     return False
 
 
+class Wanted(NamedTuple):
+    """The columns to read: by name, or if they have a state or a fact of the order."""
+
+    columns: Sequence[str]
+    optional: Sequence[str] = ()
+    is_state: Callable[[str], bool] = _no_column
+    is_fact: Callable[[str], bool] = _no_column
+
+
 class TableFile(TracktorBlock, ABC):
     """Base class of the blocks that read a table from a file.
 
@@ -111,17 +119,9 @@ class TableFile(TracktorBlock, ABC):
             raise ValueError('must be a JSON object such as {"key": "..."}, or empty')
         return SecretStr(text)
 
-    def rows(
-        self,
-        columns: Sequence[str],
-        optional: Sequence[str] = (),
-        *,
-        is_state: Callable[[str], bool] = _no_column,
-        is_fact: Callable[[str], bool] = _no_column,
-    ) -> Generator[Row, None, None]:
-        """Read these columns row by row, and those with a state or a fact of the order."""
+    def rows(self, wanted: Wanted) -> Generator[Row, None, None]:
+        """Read the wanted columns row by row."""
         block = type(self).__name__
-        wanted = _Wanted(columns, optional, is_state, is_fact)
         with opened(self.path, self.storage_options.get_secret_value(), block) as (name, stream):
             for table, content in tables_in(stream, name, any_suffix=self.format != "auto"):
                 read = _csv_rows if self._format_of(table) == "csv" else _json_rows
@@ -135,19 +135,10 @@ class TableFile(TracktorBlock, ABC):
         suffix = PurePosixPath(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix
         if suffix not in FORMATS:
             raise InvalidInput(
-                f"{name}: the suffix {suffix!r} is neither that of CSV nor of JSON Lines; "
+                f"{name}: the suffix {suffix!r} is neither for CSV nor for JSON Lines; "
                 f"set `format` of the {type(self).__name__} to csv or jsonl"
             )
         return FORMATS[suffix]
-
-
-class _Wanted(NamedTuple):
-    """The columns to read."""
-
-    columns: Sequence[str]
-    optional: Sequence[str]
-    is_state: Callable[[str], bool]
-    is_fact: Callable[[str], bool]
 
 
 class _Header(NamedTuple):
@@ -158,7 +149,7 @@ class _Header(NamedTuple):
     line: int
     may_be_values: bool = False
 
-    def indices(self, wanted: _Wanted) -> dict[str, int]:
+    def indices(self, wanted: Wanted) -> dict[str, int]:
         """Find the columns; only one with a fact may be there twice: the first counts."""
         names = dict.fromkeys(map(str.strip, self.names))
         optional = [column for column in wanted.optional if self._positions(column)]
@@ -200,49 +191,46 @@ class _Header(NamedTuple):
 class _TruncationCheck:
     """Detects that the last row was cut off: it has no line end, and differs from the others."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Lines, *, cells: int) -> None:
         self._lines = lines
+        self._cells = cells
         self._fewest = 0
-        self._shortest = 0
+        self._shortest_id = 0
         self._states: set[str] = set()
 
-    def check(
-        self, line: int, id_cell: object, *, cells: int, header: int, ends_in_id: bool, state: str
-    ) -> None:
-        """Compare a row without line end with those before it; refuse it if it seems cut off."""
-        length = len(id_cell) if isinstance(id_cell, str) and is_order_id(id_cell) else 0
-        if self._lines.is_unterminated:
-            difference = ""
-            if (
-                self._states
-                and state not in {"", *self._states}
-                and not any(map(str.isdigit, state))
-            ):
-                difference = "it ends in a state that no other line has"
-            elif cells < (self._fewest or header):
-                difference = "it has fewer cells than the others"
-            elif ends_in_id and 0 < length < self._shortest:
-                difference = "its id is shorter than all others"
-            if difference:
-                raise self._lines.refusal(line, _CUT_OFF.format(difference))
-        if state and len(self._states) < _MAX_STATES:
-            self._states.add(state)
+    def check(self, line: int, *, cells: int, last_id: str, last_state: str) -> None:
+        """Refuse a row that seems cut off; of its last cell, one of both is given, if any."""
+        length = len(last_id) if is_order_id(last_id) else 0
+        if self._lines.is_unterminated and (why := self._difference(cells, length, last_state)):
+            raise self._lines.refusal(line, _CUT_OFF.format(why))
+        if last_state and len(self._states) < _MAX_STATES:
+            self._states.add(last_state)
         self._fewest = min(self._fewest or cells, cells)
-        self._shortest = min(self._shortest or length, length or self._shortest)
+        self._shortest_id = min(self._shortest_id or length, length or self._shortest_id)
+
+    def _difference(self, cells: int, id_length: int, state: str) -> str:
+        # not a date in a column such as Cancelled at, of which a part is enough
+        if state and self._states and not state[0].isdigit():
+            if any(other.startswith(state) for other in self._states - {state}):
+                return "it ends in a part of another line's status"
+            if state not in self._states and not any(map(str.isdigit, state)):
+                return "it ends in a status that no other line has"
+        if cells < (self._fewest or self._cells):
+            return "it has fewer cells than the others"
+        return "its id is shorter than all others" if 0 < id_length < self._shortest_id else ""
 
 
-def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
+def _csv_rows(lines: Lines, wanted: Wanted) -> Iterator[Row]:
     """Read the rows of a CSV file; a cell's place is its own line, which may not be its row's."""
     first, delimiter = _csv_start(lines, wanted.columns)
     records = _csv_records(first, lines, delimiter)
     at, header = next(records, (1, []))
     if not header:
         raise lines.refusal(1, _BLANK)
-    if len(header) > _MAX_COLUMNS:
-        raise lines.refusal(at, f"{len(header):,} columns, which no export has; export it again")
     indices = _Header(header, lines, at, may_be_values=_may_be_values(header)).indices(wanted)
     states = {index for column, index in indices.items() if wanted.is_state(column)}
-    id_at, truncation = indices[wanted.columns[0]], _TruncationCheck(lines)
+    id_at = indices[wanted.columns[0]]
+    truncation = _TruncationCheck(lines, cells=len(header))
 
     def line_of(line: int, record: list[str], column: str) -> str:
         return lines.place(line + _line_breaks(record[: indices[column]]))
@@ -251,14 +239,12 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
         if any(map(str.strip, record[len(header) :])):
             problem = f"{len(record)} cells, but the header has {len(header)}; correct the line"
             raise lines.refusal(line, problem)
-        last = len(record) - 1
+        last, end = len(record) - 1, record[-1].strip()
         truncation.check(
             line,
-            _cell(record, id_at),
             cells=len(record),
-            header=len(header),
-            ends_in_id=last == id_at,
-            state=record[-1].strip() if last in states else "",
+            last_id=end if last == id_at else "",
+            last_state=end if last in states else "",
         )
         values: dict[str, object] = {name: _cell(record, index) for name, index in indices.items()}
         yield Row(values, partial(line_of, line, record))
@@ -292,23 +278,19 @@ def _csv_records(first: str, others: Lines, delimiter: str) -> Iterator[tuple[in
             raise others.refusal(line, problem) from None
         if any(map(str.strip, row)):
             yield line, row
-        else:
-            others.skip_blank()
 
 
 def _delimiter_of(header: str, columns: Sequence[str]) -> str:
     """Choose the delimiter that yields the most wanted columns, then the most columns."""
 
-    def cells(delimiter: str) -> list[str]:
+    def rank(delimiter: str) -> tuple[int, int]:
         try:
-            return next(csv.reader([header], delimiter=delimiter))
+            cells = next(csv.reader([header], delimiter=delimiter))
         except csv.Error:
-            return []
+            return 0, 0
+        return sum(bool(column_positions(column, cells)) for column in columns), len(cells)
 
-    def wanted(delimiter: str) -> int:
-        return sum(bool(column_positions(column, cells(delimiter))) for column in columns)
-
-    return max(_DELIMITERS, key=lambda mark: (wanted(mark), len(cells(mark))))
+    return max(_DELIMITERS, key=rank)
 
 
 def _cell(row: Sequence[str], index: int) -> str:
@@ -321,25 +303,22 @@ def _line_breaks(cells: Sequence[str]) -> int:
     return text.count("\n") + text.count("\r") - text.count("\r\n")
 
 
-def _json_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
+def _json_rows(lines: Lines, wanted: Wanted) -> Iterator[Row]:
     """Read the objects of JSON Lines."""
-    truncation = _TruncationCheck(lines)
-    text: str | None = lines.first_not_blank(empty=_EMPTY, blank=_BLANK)
-    first = lines.number
-    while text is not None:
-        if text.strip():
-            row = _json_row(text, lines, wanted, is_first=lines.number == first)
-            bare = text.strip() == row.values[wanted.columns[0]]
-            id_cell = text.strip() if bare else None
-            truncation.check(lines.number, id_cell, cells=1, header=1, ends_in_id=bare, state="")
+    truncation = _TruncationCheck(lines, cells=1)
+    first = lines.first_not_blank(empty=_EMPTY, blank=_BLANK)
+    first_line = lines.number
+    for text in map(str.strip, chain([first], lines)):
+        if text:
+            row = _json_row(text, lines, wanted, is_first=lines.number == first_line)
+            is_bare_id = text == row.values[wanted.columns[0]]
+            last_id = text if is_bare_id else ""
+            truncation.check(lines.number, cells=1, last_id=last_id, last_state="")
             yield row
-        else:
-            lines.skip_blank()
         lines.begin_row()
-        text = next(lines, None)
 
 
-def _json_row(text: str, lines: Lines, wanted: _Wanted, *, is_first: bool) -> Row:
+def _json_row(text: str, lines: Lines, wanted: Wanted, *, is_first: bool) -> Row:
     line = lines.number
     try:
         # numbers as text: a float could lose digits
@@ -350,7 +329,7 @@ def _json_row(text: str, lines: Lines, wanted: _Wanted, *, is_first: bool) -> Ro
             parse_constant=str,
             object_pairs_hook=_unique_keys,
         )
-    except _DuplicateKeyError as duplicate:
+    except InvalidInput as duplicate:
         raise lines.refusal(line, str(duplicate)) from None
     except (ValueError, RecursionError):
         problem = "not JSON; JSON Lines holds one whole object on each line"
@@ -382,17 +361,13 @@ def _is_document(entry: object, columns: Sequence[str]) -> bool:
     )
 
 
-class _DuplicateKeyError(ValueError):
-    """An object has a key twice."""
-
-
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
         keys = [key for key, _ in pairs]
         duplicate = next(key for key in keys if keys.count(key) > 1)
         shown = shortened(duplicate, length=_NAME_LENGTH_SHOWN)
-        raise _DuplicateKeyError(f"the key {shown!r} is there twice; take one out")
+        raise InvalidInput(f"the key {shown!r} is there twice; take one out")
     return entries
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
@@ -117,8 +117,13 @@ def _desired_of(entry: object, place: str) -> DesiredStatus:
             f"{place} must be a DesiredStatus, such as DesiredStatus(1001, 'Sewing'); a pair of"
             f" order id and status; or a dictionary with {', '.join(_FIELDS)}"
         )
+    return checked_desired(place, **values)
+
+
+def checked_desired(place: str, **values: Any) -> DesiredStatus:
+    """Make a desired status; an error names its place in the source."""
     try:
-        return DesiredStatus(**values)  # type: ignore[arg-type]  # it checks them itself
+        return DesiredStatus(**values)
     except ValidationError as invalid:
         raise InvalidInput(f"{place}: {'; '.join(problems_of(invalid))}") from None
 
@@ -130,10 +135,13 @@ def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:
     for row in rows:
         order_id = row.desired.order_id
         first = by_order.setdefault(order_id, row)
-        if first.desired != row.desired:
+        differences = [
+            name for name in _FIELDS if getattr(first.desired, name) != getattr(row.desired, name)
+        ]
+        if differences:
             disagreements.append(
                 f"{first.place} and {row.place} disagree about order {order_id}:"
-                f" {' and '.join(_differences(first.desired, row.desired))}"
+                f" {' and '.join(differences)}"
             )
     if disagreements:
         raise InvalidInput(_listed(disagreements, "Take one row of each pair out."))
@@ -197,10 +205,6 @@ def _nearest(status: str, options: Sequence[StatusOption]) -> str:
     }
     nearest = get_close_matches(status.casefold(), names, n=1, cutoff=0.5)
     return f"; did you mean {names[nearest[0]]!r}?" if nearest else ""
-
-
-def _differences(first: DesiredStatus, second: DesiredStatus) -> list[str]:
-    return [name for name in _FIELDS if getattr(first, name) != getattr(second, name)]
 
 
 def _listed(problems: Sequence[str], remedy: str) -> str:

@@ -17,9 +17,8 @@ from prefect_tracktor.storage.database import (
     UTCTime,
     by_statement,
     insert_into,
-    storable_id,
 )
-from prefect_tracktor.validation import checked_id
+from prefect_tracktor.validation import checked_ids
 
 _completed = Table(
     "tracktor_completed_orders",
@@ -66,7 +65,7 @@ class CompletedOrders(DatabaseBlock):
         """Return which of these orders are completed, so that they need not be read."""
         found: set[int] = set()
         with self.transaction() as database:
-            for batch in by_statement(filter(storable_id, order_ids)):
+            for batch in by_statement(order_ids):
                 query = select(_completed.c.order_id).where(
                     _completed.c.shop == account,
                     _completed.c.order_id.in_(batch),
@@ -81,7 +80,7 @@ class CompletedOrders(DatabaseBlock):
         rows = [
             {"shop": account, "order_id": order_id, "arrived_at": arrived}
             for order_id, arrived in arrivals.items()
-            if _EARLIEST <= arrived <= before and storable_id(order_id)
+            if _EARLIEST <= arrived <= before
         ]
         if not rows:
             return
@@ -103,8 +102,7 @@ class CompletedOrders(DatabaseBlock):
         all_orders = delete(_completed).where(_completed.c.shop == account)
         deletions = [all_orders]
         if order_ids is not None:
-            ids = [checked_id(entry, field=f"order_ids[{n}]") for n, entry in enumerate(order_ids)]
-            batches = by_statement(ids)
+            batches = by_statement(checked_ids(order_ids, field="order_ids"))
             deletions = [all_orders.where(_completed.c.order_id.in_(batch)) for batch in batches]
         with self.transaction() as database:
             return sum(database.execute(deletion).rowcount for deletion in deletions)

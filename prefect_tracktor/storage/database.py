@@ -31,11 +31,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from prefect_tracktor.block import TracktorBlock
 from prefect_tracktor.errors import DatabaseError, InvalidInput, replaced_errors
-from prefect_tracktor.parsing import LARGEST_ID
 from prefect_tracktor.text import public_words, refuse_masked, shortened
 
 T = TypeVar("T")
@@ -136,8 +134,8 @@ def database_url(text: str) -> URL:
         driver = _DRIVERS[url.drivername]
     except (ArgumentError, KeyError, ValueError):
         raise InvalidInput(
-            "url must be that of a PostgreSQL (postgresql:// with user, password, host and"
-            " database) or of a SQLite file (sqlite:////absolute/path.sqlite3)"
+            "url must be the URL of a PostgreSQL database (postgresql:// with user, password,"
+            " host and database) or of a SQLite file (sqlite:////absolute/path.sqlite3)"
         ) from None
     if driver == "sqlite":
         _check_file(url.database or "")
@@ -152,11 +150,6 @@ def _check_file(path: str) -> None:
             "url has a relative path, which is another file in each directory: give the whole path"
             " with four slashes, such as sqlite:////srv/shop/tracktor.sqlite3"
         )
-
-
-def storable_id(value: int) -> bool:
-    """Whether an id fits into a column; Shopify's are far smaller."""
-    return -LARGEST_ID <= value <= LARGEST_ID
 
 
 def now_in(database: Connection) -> datetime:
@@ -279,7 +272,7 @@ def _file_of(url: URL) -> tuple[int, int] | None:
 
 def _connect(url: URL) -> Engine:
     if url.drivername != "sqlite":
-        return _connect_postgresql(url)
+        return postgresql_engine(url)
     folder = Path(str(url.database)).parent
     if folder == PREFECT_HOME.value().absolute():
         folder.mkdir(parents=True, exist_ok=True)
@@ -294,14 +287,17 @@ def _connect(url: URL) -> Engine:
     return engine
 
 
-def _connect_postgresql(url: URL) -> Engine:
+def postgresql_engine(url: URL, **limits: float) -> Engine:
+    """Return an engine whose every wait has an end; for `limits`, see `postgresql.connect`."""
     from prefect_tracktor.storage.postgresql import connect
 
     engine = create_engine(
         url, hide_parameters=True, pool_pre_ping=True, pool_timeout=_POOL_SECONDS
     )
     event.listen(
-        engine, "do_connect", lambda _dialect, _record, args, options: connect(*args, **options)
+        engine,
+        "do_connect",
+        lambda _dialect, _record, args, options: connect(*args, **limits, **options),
     )
     return engine
 
@@ -314,9 +310,8 @@ def _create(table: Table, engine: Engine) -> None:
         on=_may_be_a_race, attempts=5, wait_initial=0.05, timeout=20
     ):
         with attempt, engine.begin() as connection:
-            connection.execute(CreateTable(table, if_not_exists=True))
-            for index in table.indexes:
-                connection.execute(CreateIndex(index, if_not_exists=True))
+            # an existing table needs no right to create one, which IF NOT EXISTS would
+            table.create(connection, checkfirst=True)
 
 
 def _may_be_a_race(error: Exception) -> bool:

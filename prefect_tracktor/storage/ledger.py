@@ -41,16 +41,16 @@ from sqlalchemy import (
 
 from prefect_tracktor.block import handbook, logo
 from prefect_tracktor.errors import InvalidInput, LedgerError, LedgerInUse
+from prefect_tracktor.parsing import LARGEST_ID
 from prefect_tracktor.storage.database import (
     DatabaseBlock,
     UTCTime,
     by_statement,
     insert_into,
     now_in,
-    storable_id,
 )
 from prefect_tracktor.storage.ledger_memory import LedgerMemory, LedgerStanding
-from prefect_tracktor.validation import checked_id
+from prefect_tracktor.validation import checked_id, checked_ids
 
 _ONE_HOUR = timedelta(hours=1)
 _HEARTBEAT_SECONDS = 3
@@ -128,7 +128,7 @@ class NoticeKey:
 
     def __post_init__(self) -> None:
         for field in ("order_id", "fulfillment_id"):
-            if not storable_id(getattr(self, field)):
+            if abs(getattr(self, field)) > LARGEST_ID:
                 raise InvalidInput(f"{field} has more than 64 bits, which no id of Shopify's has")
         for field, length in (("shop", _SHOP_LENGTH), ("reason", _REASON_LENGTH)):
             _check_text(getattr(self, field), field=field, length=length)
@@ -308,7 +308,7 @@ class NotificationLedger(DatabaseBlock):
         with self.transaction() as database:
             now = now_in(database)
             completed = {"state": state.value, "run": run, "completed_at": now}
-            for batch in by_statement(sorted(keys)):
+            for batch in by_statement(sorted(set(keys))):
                 # an upsert: a claim that was cleared meanwhile must not lose a sent message
                 rows = [_new_row(key, state, run, now) for key in batch]
                 insert = insert_into(_notices, database).values(rows)
@@ -437,15 +437,10 @@ class NotificationLedger(DatabaseBlock):
 
         Raises:
             InvalidInput: An id is invalid, such as an order's name.
-
-        Example:
-            >>> ledger.complete([NoticeKey("shop", 12, 7, "a")], NoticeState.SENT, run="first")
-            >>> [(notice.key.reason, notice.run) for notice in ledger.told([12, 13])]
-            [('a', 'first')]
         """
         found: list[Notice] = []
         with self.transaction() as database:
-            for batch in by_statement(_checked(order_ids)):
+            for batch in by_statement(checked_ids(order_ids, field="order_ids")):
                 found += _read(database, select(_notices).where(_notices.c.order_id.in_(batch)))
         return sorted(found, key=lambda notice: (notice.claimed_at, notice.key))
 
@@ -479,13 +474,8 @@ class NotificationLedger(DatabaseBlock):
         Raises:
             InvalidInput: An id is invalid, such as an order's name; nothing was deleted.
             LedgerInUse: A run is at work that may have read the ledger before; nothing was deleted.
-
-        Example:
-            >>> ledger.complete([NoticeKey("shop", 15, 7, "a")], NoticeState.SENT, run="first")
-            >>> ledger.forget([15]), ledger.told([15])
-            (1, [])
         """
-        ids = list(_checked(order_ids))
+        ids = checked_ids(order_ids, field="order_ids")
         with self._while_no_run_is_at_work() as database:
             return sum(
                 _forget(database, _notices.c.order_id.in_(batch)) for batch in by_statement(ids)
@@ -505,9 +495,14 @@ class NotificationLedger(DatabaseBlock):
             InvalidInput: `days` is less than 1, or not a whole number; nothing was deleted.
             LedgerInUse: A run is at work that may have read the ledger before; nothing was deleted.
         """
-        age = timedelta(days=min(checked_id(days, field="days"), _MAX_DAYS))
         with self._while_no_run_is_at_work() as database:
-            return _forget(database, _notices.c.completed_at <= now_in(database) - age)
+            return _forget(database, _is_older(database, days))
+
+    def count_older_than(self, days: int) -> int:
+        """Count the notices that `forget_older_than` would delete."""
+        with self.transaction() as database:
+            query = select(func.count()).where(_is_older(database, days), ~_is(NoticeState.CLAIMED))
+            return database.scalar(query) or 0
 
     @contextmanager
     def _while_no_run_is_at_work(self) -> Iterator[Connection]:
@@ -539,12 +534,6 @@ class NotificationLedger(DatabaseBlock):
         Args:
             keys: The claims; usually from `uncertain()`.
             older_than: A younger claim may be one that a run is working on, and stays.
-
-        Example:
-            >>> key = NoticeKey("shop", 5, 7, "exception:expired")
-            >>> _ = ledger.claim([key], run="killed")
-            >>> ledger.clear_uncertain([key], older_than=timedelta(0))
-            1
         """
         with self.transaction() as database:
             uncertain = _is_uncertain(now_in(database), older_than)
@@ -601,14 +590,11 @@ def _of(account: str) -> ColumnElement[bool]:
     return _notices.c.shop == account
 
 
-def _checked(order_ids: Iterable[int]) -> Iterator[int]:
-    return (checked_id(entry, field=f"order_ids[{n}]") for n, entry in enumerate(order_ids))
-
-
 def _forget(database: Connection, condition: ColumnElement[bool]) -> int:
     """Delete completed notices, and keep count of the sent ones for `standing`."""
-    completed = condition & ~_is(NoticeState.CLAIMED)
-    batch = select(*_key_columns).where(completed).limit(_DELETE_BATCH_SIZE)
+    batch = (
+        select(*_key_columns).where(condition, ~_is(NoticeState.CLAIMED)).limit(_DELETE_BATCH_SIZE)
+    )
     deletion = delete(_notices).where(tuple_(*_key_columns).in_(batch))
     counts = (_is(NoticeState.SENT) & ~_is_digest).label("counts")
     total = 0
@@ -619,6 +605,11 @@ def _forget(database: Connection, condition: ColumnElement[bool]) -> int:
             more = {"sent": _forgotten.c.sent + count}
             database.execute(insert.on_conflict_do_update(index_elements=["shop"], set_=more))
     return total
+
+
+def _is_older(database: Connection, days: int) -> ColumnElement[bool]:
+    age = timedelta(days=min(checked_id(days, field="days"), _MAX_DAYS))
+    return _notices.c.completed_at <= now_in(database) - age
 
 
 def _is_live(now: datetime) -> ColumnElement[bool]:

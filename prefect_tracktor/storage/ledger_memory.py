@@ -44,9 +44,11 @@ class LedgerMemory:
 
     def check(self, standing: LedgerStanding) -> bool:
         """Refuse another ledger, or one that lost notices; return whether a person accepted it."""
-        known = self._read() or {}
-        if known.get("ledger", _ANY) == _ANY:
-            return bool(known)
+        known = self._read()
+        if not known:
+            return False
+        if known.get("ledger") == _ANY:
+            return True
         if known.get("ledger") != standing.ledger:
             raise self._replaced(standing)
         held = int(known.get("sent", 0))
@@ -65,7 +67,7 @@ class LedgerMemory:
             if self._create(standing):
                 return
             known = self._read() or {}  # set at this moment
-        if known.get("ledger", _ANY) not in (_ANY, standing.ledger):
+        if known and known.get("ledger") not in (_ANY, standing.ledger):
             raise self._replaced(standing)
         accepted = known.get("ledger") == _ANY or bool(known.get("accepted"))
         if self._value(standing, accepted=accepted) != known:
@@ -83,7 +85,7 @@ class LedgerMemory:
     # `Variable.set` reads the variable before and after
 
     def _create(self, standing: LedgerStanding, *, accepted: bool = False) -> bool:
-        """Create the variable; return whether nobody else did."""
+        """Create the variable; return `False` if it exists already."""
         new = VariableCreate(name=self.variable, value=self._value(standing, accepted=accepted))
         with _reported(), get_client(sync_client=True) as prefect:
             try:
@@ -104,10 +106,8 @@ class LedgerMemory:
         if variable is None:
             return None
         known: Any = variable.value
-        if isinstance(known, str):  # set by a person
-            return {"ledger": known.strip(), "accepted": True}
-        if not isinstance(known, dict):
-            return {}
+        if not isinstance(known, dict):  # set by a person
+            return {"ledger": str(known).strip(), "accepted": True}
         is_other_server = self.server and known.get("server", self.server) != self.server
         return {} if is_other_server else known
 

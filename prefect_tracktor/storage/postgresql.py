@@ -18,9 +18,12 @@ RESPONSE_SECONDS = 20
 class PatientConnection(Connection[Any]):
     """A connection that gives up on a server that does not respond, frozen or unreachable."""
 
+    seconds: float = 0
+
     def wait(self, gen: Generator[Any, Any, T], *arguments: Any, **options: Any) -> T:
+        deadline = self.seconds or RESPONSE_SECONDS
         try:
-            return super().wait(_with_deadline(gen), *arguments, **options)
+            return super().wait(_with_deadline(gen, deadline), *arguments, **options)
         except NoResponse:
             self.close()
             raise
@@ -30,9 +33,9 @@ class NoResponse(OperationalError, TimeoutError):
     """The server did not respond in time."""
 
 
-def _with_deadline(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+def _with_deadline(gen: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
     """Run psycopg's exchange with the server, and end it when its time is up."""
-    deadline = time.monotonic() + RESPONSE_SECONDS
+    deadline = time.monotonic() + seconds
     ready = None
     while True:
         try:
@@ -42,16 +45,19 @@ def _with_deadline(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
             return result
         ready = yield wanted
         if not ready and time.monotonic() > deadline:
-            raise NoResponse(f"no answer from the server within {RESPONSE_SECONDS} s")
+            raise NoResponse(f"no answer from the server within {seconds:g} s")
 
 
-def connect(*arguments: Any, **options: Any) -> PatientConnection:
+def connect(*arguments: Any, statement_seconds: float = 0, **options: Any) -> PatientConnection:
+    """Connect; a statement may take longer than usual with `statement_seconds`."""
     limits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": RESPONSE_SECONDS * 1000}
     connection = PatientConnection.connect(*arguments, **(limits | options))
     # not as startup options, which connection poolers refuse
     connection.execute(
         "SELECT set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false)",
-        (f"{LOCK_SECONDS}s", f"{STATEMENT_SECONDS}s"),
+        (f"{LOCK_SECONDS}s", f"{statement_seconds or STATEMENT_SECONDS}s"),
     )
     connection.commit()
+    if statement_seconds:
+        connection.seconds = statement_seconds + RESPONSE_SECONDS
     return connection

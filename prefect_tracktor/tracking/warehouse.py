@@ -3,13 +3,14 @@
 import os
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
-from prefect_tracktor.errors import TracktorError, replaced_errors
+from prefect_tracktor.errors import InvalidInput, TracktorError, replaced_errors
 from prefect_tracktor.models import Order
-from prefect_tracktor.text import public_words
+from prefect_tracktor.text import form_of, public_words
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from prefect_tracktor.tracking.rows import TABLES
 from prefect_tracktor.tracking.writers import TrackingWriter
@@ -22,13 +23,20 @@ _TABLES_OF_PARTS = {name: table for name, table in TABLES.items() if name != "or
 
 
 class TrackingWarehouse(TrackingWriter):
-    """Writer of the tables into a dlt destination."""
+    """Writes the tables into a dlt destination."""
 
     def __init__(self, destination: Any, *, dataset: str = "tracktor", **options: Any) -> None:
         super().__init__(**options)
         self._dlt = _import_dlt()
-        self._destination = destination
-        self._dataset = dataset
+        # a folder for each run: rows that a killed run left behind are not loaded later
+        self._folder = TemporaryDirectory(prefix="tracktor-dlt-")
+        with replaced_errors(Exception, partial(_not_usable, destination)):
+            self._pipeline = self._dlt.pipeline(
+                "tracktor",
+                pipelines_dir=self._folder.name,
+                destination=destination,
+                dataset_name=dataset,
+            )
         # dlt reads all rows in one go, at the end
         self._buffer = TemporaryFile()  # noqa: SIM115  # closed by __exit__
         self._rows: dict[str, list[Mapping[str, Any]]] = {}
@@ -36,19 +44,9 @@ class TrackingWarehouse(TrackingWriter):
     def finish(self) -> None:
         self._flush()
         self._buffer.seek(0)
-        with (
-            # a folder for each run: rows that a killed run left behind are not loaded later
-            TemporaryDirectory(prefix="tracktor-dlt-") as folder,
-            # each destination has errors of its own, which may quote rows or credentials
-            replaced_errors(Exception, _not_loaded),
-        ):
-            pipeline = self._dlt.pipeline(
-                "tracktor",
-                pipelines_dir=folder,
-                destination=self._destination,
-                dataset_name=self._dataset,
-            )
-            pipeline.run(self._dlt.resource(self._with_hints(), name="tracking"))
+        # each destination has errors of its own, which may quote rows or credentials
+        with replaced_errors(Exception, _not_loaded):
+            self._pipeline.run(self._dlt.resource(self._with_hints(), name="tracking"))
 
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
         if table == "orders":
@@ -66,6 +64,7 @@ class TrackingWarehouse(TrackingWriter):
 
     def __exit__(self, *_: object) -> None:
         self._buffer.close()
+        self._folder.cleanup()
 
     def _with_hints(self) -> Iterator[Any]:
         """Yield the rows in batches, each with its table and that table's merge strategy."""
@@ -128,6 +127,7 @@ def load_tracking(
 
     Raises:
         ImportError: dlt is not installed; the message says how to install it.
+        InvalidInput: The destination is none of dlt's; no order was read.
         TracktorError: The destination cannot be used.
 
     Example:
@@ -138,15 +138,13 @@ def load_tracking(
         load_tracking([Order(order_id=1)], "duckdb", dataset="tracktor")
         ```
     """
-    with TrackingWarehouse(
+    warehouse = TrackingWarehouse(
         destination,
         dataset=dataset,
         include_personal_data=include_personal_data,
         thresholds=thresholds,
-    ) as warehouse:
-        warehouse.add(orders)
-        warehouse.finish()
-    return warehouse.counts
+    )
+    return warehouse.write_all(orders)
 
 
 def _import_dlt() -> Any:
@@ -159,6 +157,14 @@ def _import_dlt() -> Any:
             "loading a warehouse needs dlt: pip install 'prefect-tracktor[dlt]', and dlt's extra"
             " for your destination, such as dlt[postgres]"
         ) from None
+
+
+def _not_usable(destination: object, error: Exception) -> InvalidInput:
+    return InvalidInput(
+        f"destination: dlt cannot use {form_of(destination)} ({type(error).__name__}): give the"
+        " name of one of its destinations, such as duckdb or postgres; its credentials belong into"
+        " dlt's configuration"
+    )
 
 
 def _not_loaded(error: Exception) -> TracktorError:

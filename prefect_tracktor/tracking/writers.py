@@ -1,4 +1,4 @@
-"""Writers of the tracking tables: into no place for dry runs, and into files."""
+"""Writers of the tracking tables: a counter for dry runs, and files."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
@@ -13,7 +13,7 @@ FileFormat = Literal["csv", "jsonl"]
 
 
 class TrackingWriter:
-    """Writer that counts rows and writes none, for dry runs; others make them visible at once."""
+    """Counts rows without writing them, for dry runs; the base of the other writers."""
 
     def __init__(
         self, *, include_personal_data: bool = False, thresholds: Thresholds = DEFAULT_THRESHOLDS
@@ -33,6 +33,13 @@ class TrackingWriter:
     def finish(self) -> None:
         """Make all rows visible."""
 
+    def write_all(self, orders: Iterable[Order]) -> dict[str, int]:
+        """Write the rows of all orders, and return their number by table."""
+        with self:
+            self.add(orders)
+            self.finish()
+        return self.counts
+
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
         """Store a row until `finish`."""
 
@@ -44,14 +51,13 @@ class TrackingWriter:
 
 
 class TrackingFiles(TrackingWriter):
-    """Writer of the tables into files of a folder."""
+    """Writes the tables into files of a folder."""
 
     def __init__(
         self,
         folder: str,
         *,
         file_format: FileFormat = "csv",
-        storage_options: str = "",
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -62,7 +68,7 @@ class TrackingFiles(TrackingWriter):
             self._addresses[name]: tuple(table.all_columns(include_personal_data=self._personal))
             for name, table in TABLES.items()
         }
-        self._files = TableFiles(columns, storage_options=storage_options)
+        self._files = TableFiles(columns)
 
     def finish(self) -> None:
         self._files.finish()
@@ -79,7 +85,6 @@ def write_tracking(
     folder: str,
     *,
     file_format: FileFormat = "csv",
-    storage_options: str = "",
     include_personal_data: bool = False,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> dict[str, int]:
@@ -89,9 +94,9 @@ def write_tracking(
 
     Args:
         orders: The orders; a generator is read once, with one order in memory at a time.
-        folder: A path, or any address that fsspec knows, such as `s3://bucket/tracking`.
+        folder: A path, or any address that fsspec knows, such as `s3://bucket/tracking`, whose
+            credentials fsspec finds in the environment.
         file_format: `csv`, which is safe to open in a spreadsheet, or `jsonl` (JSON Lines).
-        storage_options: Options for fsspec as JSON.
         include_personal_data: Also write names, email addresses, phone numbers and tracking
             numbers.
         thresholds: The days after which a parcel is delayed, for the column `condition`.
@@ -107,13 +112,10 @@ def write_tracking(
         >>> write_tracking([Order(order_id=1)], "memory://tracking")
         {'orders': 1, 'parcels': 0, 'parcel_steps': 0}
     """
-    with TrackingFiles(
+    files = TrackingFiles(
         folder,
         file_format=file_format,
-        storage_options=storage_options,
         include_personal_data=include_personal_data,
         thresholds=thresholds,
-    ) as files:
-        files.add(orders)
-        files.finish()
-    return files.counts
+    )
+    return files.write_all(orders)

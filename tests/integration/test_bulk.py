@@ -1,4 +1,4 @@
-"""Reading many ids at once: every id has exactly one outcome."""
+"""Bulk reads: one outcome for each id."""
 
 import logging
 import socket
@@ -30,19 +30,19 @@ def read(credentials: TracktorCredentials) -> Read:
     return read
 
 
-def test_found_orders_come_in_the_order_of_the_input(read: Read, tracktor: Sandbox) -> None:
+def test_a_batch_lists_found_orders_in_input_order(read: Read, tracktor: Sandbox) -> None:
     wanted = list(reversed(tracktor.shop.order_ids[:30]))
     assert [order.order_id for order in read(wanted).found] == wanted
 
 
-def test_a_repeated_id_is_read_once(read: Read, tracktor: Sandbox) -> None:
+def test_a_repeated_id_is_requested_once(read: Read, tracktor: Sandbox) -> None:
     first = tracktor.shop.order_ids[0]
     tracktor.reset_calls()
     assert len(read([first, first, first]).found) == 1
     assert len(tracktor.calls) == 1
 
 
-def test_unknown_ids_are_missing_and_do_not_end_the_rest(read: Read, tracktor: Sandbox) -> None:
+def test_unknown_ids_are_missing_and_do_not_stop_the_others(read: Read, tracktor: Sandbox) -> None:
     first = tracktor.shop.order_ids[0]
     batch = read([1, first, 2])
     assert batch.missing == [1, 2]
@@ -50,20 +50,18 @@ def test_unknown_ids_are_missing_and_do_not_end_the_rest(read: Read, tracktor: S
     assert batch.complete
 
 
-def test_nothing_to_read_is_no_trouble(read: Read) -> None:
+def test_a_bulk_read_of_no_ids_returns_an_empty_batch(read: Read) -> None:
     assert read([]) == Batch()
 
 
-def test_ids_that_are_none_are_refused_before_anything_is_sent(
-    read: Read, tracktor: Sandbox
-) -> None:
+def test_invalid_ids_are_refused_before_a_request_is_sent(read: Read, tracktor: Sandbox) -> None:
     tracktor.reset_calls()
     with pytest.raises(InvalidInput, match=r"item 1 of the ids.*positive whole number"):
         read([tracktor.shop.order_ids[0], -1])
     assert not tracktor.calls
 
 
-def test_refused_credentials_end_the_call_at_once(
+def test_refused_credentials_stop_a_bulk_read_at_once(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     wrong = TracktorCredentials(
@@ -77,14 +75,14 @@ def test_refused_credentials_end_the_call_at_once(
     assert len(tracktor.calls) <= 2 * wrong.limits.max_concurrency
 
 
-def test_passing_trouble_is_not_seen(read: Read, tracktor: Sandbox) -> None:
+def test_a_bulk_read_retries_temporary_errors(read: Read, tracktor: Sandbox) -> None:
     tracktor.faults = Faults.everything(rate=0.3, seed=3)
     with stamina.set_testing(True, attempts=30):
         batch = read(tracktor.shop.order_ids[:150])
     assert len(batch.found) == 150
 
 
-def test_lasting_trouble_is_told_for_each_id(read: Read, tracktor: Sandbox) -> None:
+def test_a_batch_has_the_reason_of_each_failure(read: Read, tracktor: Sandbox) -> None:
     tracktor.faults = Faults(server_error=1.0)
     with stamina.set_testing(True, attempts=1):
         batch = read(tracktor.shop.order_ids[:3])
@@ -93,7 +91,7 @@ def test_lasting_trouble_is_told_for_each_id(read: Read, tracktor: Sandbox) -> N
     assert not batch.complete
 
 
-def test_a_dead_tracktor_is_not_asked_for_every_order(read: Read, tracktor: Sandbox) -> None:
+def test_a_bulk_read_gives_up_while_tracktor_is_down(read: Read, tracktor: Sandbox) -> None:
     tracktor.faults = Faults(server_error=1.0)
     tracktor.reset_calls()
     with stamina.set_testing(True, attempts=1):
@@ -103,13 +101,13 @@ def test_a_dead_tracktor_is_not_asked_for_every_order(read: Read, tracktor: Sand
     assert len(tracktor.calls) < 250
 
 
-def test_a_batch_shows_counts_and_no_customer(read: Read, tracktor: Sandbox) -> None:
+def test_a_batch_repr_shows_only_counts(read: Read, tracktor: Sandbox) -> None:
     assert repr(read(tracktor.shop.order_ids[:2])) == "Batch(2 found, 0 missing, 0 failed)"
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.data())
-def test_every_id_is_in_exactly_one_list(data: st.DataObject) -> None:
+def test_every_id_has_exactly_one_outcome_in_a_batch(data: st.DataObject) -> None:
     with Sandbox() as tracktor:
         known = st.sampled_from(list(tracktor.shop.order_ids[:20]))
         ids = data.draw(st.lists(known | st.integers(1, 50), max_size=40))
@@ -126,7 +124,7 @@ def test_every_id_is_in_exactly_one_list(data: st.DataObject) -> None:
     assert sorted(outcomes) == sorted(set(ids))
 
 
-def test_a_batch_tells_how_many_requests_it_took(read: Read, tracktor: Sandbox) -> None:
+def test_a_batch_counts_requests_with_retries(read: Read, tracktor: Sandbox) -> None:
     tracktor.faults = Faults(server_error=0.3, seed=5)
     tracktor.reset_calls()
     with stamina.set_testing(True, attempts=30):
@@ -134,7 +132,7 @@ def test_a_batch_tells_how_many_requests_it_took(read: Read, tracktor: Sandbox) 
     assert batch.requests == len(tracktor.calls) > 40
 
 
-def test_a_tracktor_that_is_away_is_asked_by_a_few_calls_only(
+def test_a_bulk_read_sends_few_requests_while_tracktor_is_unreachable(
     read: Read, tracktor: Sandbox
 ) -> None:
     tracktor.faults = Faults(dropped=1.0)
@@ -147,30 +145,57 @@ def test_a_tracktor_that_is_away_is_asked_by_a_few_calls_only(
     assert len(tracktor.calls) <= 4 * 3
 
 
-@pytest.mark.parametrize("count", [1, 4])
-def test_orders_that_tracktor_itself_stumbles_over_do_not_end_the_rest(count: int) -> None:
-    class Stumbling(ScriptedServer):
-        def _converse(self, connection: socket.socket) -> None:
-            line = connection.recv(65536).decode().partition(".json")[0]
-            wanted = int(line.rpartition("/")[2])
-            reply = answer(500) if wanted <= count else answer(body=f'{{"order_id": {wanted}}}')
-            connection.sendall(reply)
+class Replies(ScriptedServer):
+    """A server whose response depends on the order id."""
 
-    with Stumbling([]) as server:
-        credentials = TracktorCredentials(
-            uuid="0" * 32, api_key=SecretStr("k3y"), base_url=server.address
-        )
-        with stamina.set_testing(True, attempts=2):
-            batch = send_all_from_anywhere(
-                credentials.get_async_client, calls_for(api.get_order, range(1, 21))
-            )
+    def __init__(self, reply: Callable[[int], bytes]) -> None:
+        super().__init__([])
+        self._reply = reply
+
+    def _converse(self, connection: socket.socket) -> None:
+        line = connection.recv(65536).decode().partition(".json")[0]
+        connection.sendall(self._reply(int(line.rpartition("/")[2])))
+
+
+def read_from(server: ScriptedServer, ids: range) -> Batch[Order]:
+    credentials = TracktorCredentials(
+        uuid="0" * 32, api_key=SecretStr("k3y"), base_url=server.address
+    )
+    with stamina.set_testing(True, attempts=2):
+        return send_all_from_anywhere(credentials.get_async_client, calls_for(api.get_order, ids))
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_server_error_for_some_orders_does_not_stop_the_others(count: int) -> None:
+    def reply(order_id: int) -> bytes:
+        return answer(500) if order_id <= count else answer(body=f'{{"order_id": {order_id}}}')
+
+    with Replies(reply) as server:
+        batch = read_from(server, range(1, 21))
     assert [failure.id for failure in batch.failed] == list(range(1, count + 1))
     assert len(batch.found) == 20 - count
     assert not batch.gave_up
 
 
-def test_one_line_says_what_is_waited_for_and_how_long(caplog: pytest.LogCaptureFixture) -> None:
-    # an account of its own: a line comes once a minute for each
+@pytest.mark.parametrize(
+    "bad",
+    [answer(422), answer(body='{"order_id": 7000}'), answer(body='{"order_id": []}')],
+    ids=["refused", "about another order", "unreadable"],
+)
+def test_many_bad_responses_in_a_row_do_not_stop_the_others(bad: bytes) -> None:
+    def reply(order_id: int) -> bytes:
+        return bad if order_id <= 60 else answer(body=f'{{"order_id": {order_id}}}')
+
+    with Replies(reply) as server:
+        batch = read_from(server, range(1, 201))
+    assert [order.order_id for order in batch.found] == list(range(61, 201))
+    assert not batch.gave_up
+
+
+def test_one_log_line_names_the_outage_and_the_longest_wait(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # another account: a line is logged once a minute for each
     with Sandbox(uuid=str(uuid4()), faults=Faults(dropped=1.0)) as tracktor:
         credentials = TracktorCredentials(
             uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url

@@ -1,4 +1,4 @@
-"""Twenty per cent of all requests fail in every way: nothing is lost, and nothing done twice."""
+"""Faults in twenty per cent of all requests: nothing is lost or done twice."""
 
 from collections import Counter
 from contextlib import suppress
@@ -11,7 +11,9 @@ from prefect_tracktor.sandbox import Faults, Sandbox
 from tests.support.bulk import send_all_from_anywhere
 
 
-def test_every_status_is_written_once(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
+def test_every_status_is_written_once_despite_faults(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
     wanted = list(tracktor.shop.order_ids[:120])
     label = str(tracktor.shop.status_options[-1]["label"])
     before = {order_id: tracktor.shop.order(order_id)["statuses"] for order_id in wanted}
@@ -27,11 +29,13 @@ def test_every_status_is_written_once(credentials: TracktorCredentials, tracktor
     assert sum(tracktor.faults_met.values()) > 10
 
 
-def test_no_webhook_is_created_twice(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
+def test_no_webhook_is_created_twice_despite_faults(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
     tracktor.faults = Faults.everything(rate=0.2, seed=6)
     with stamina.set_testing(True, attempts=20), credentials.get_client() as client:
         for number in range(80):
-            # where the answer is lost the error says so, and it is not tried again
+            # not retried if the response is lost
             with suppress(TracktorError):
                 client.create_webhook(topic="order/all", address=f"https://shop.example/{number}")
     made = Counter(webhook["address"] for webhook in tracktor.shop.webhooks)
@@ -40,7 +44,9 @@ def test_no_webhook_is_created_twice(credentials: TracktorCredentials, tracktor:
     assert sum(tracktor.faults_met.values()) > 10
 
 
-def test_every_order_is_read(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
+def test_every_order_is_read_despite_faults(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
     tracktor.faults = Faults.everything(rate=0.2, seed=7)
     with stamina.set_testing(True, attempts=20):
         batch = send_all_from_anywhere(

@@ -1,4 +1,4 @@
-"""Blocks see for themselves whether they work, soon and without leaving a trace."""
+"""`verify` of each block: a quick check without side effects."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def shopify_credentials(tracktor: Sandbox) -> ShopifyCredentials:
     )
 
 
-def test_who_cannot_be_asked_is_tried_twice_and_no_more(
+def test_verify_sends_a_failing_request_at_most_twice(
     credentials: TracktorCredentials, tracktor: Sandbox, shopify_credentials: ShopifyCredentials
 ) -> None:
     tracktor.faults = Faults(server_error=1)
@@ -62,19 +62,21 @@ def test_who_cannot_be_asked_is_tried_twice_and_no_more(
         assert len(tracktor.calls) == 2
 
 
-def test_of_shopifys_orders_one_page_is_read(
+def test_verify_reads_one_page_of_shopify_orders(
     tracktor: Sandbox, shopify_credentials: ShopifyCredentials
 ) -> None:
     ShopifyOrders(credentials=shopify_credentials, created_within_days=60).verify()
     assert len(tracktor.shopify.searches) == 1
 
 
-def test_that_shopify_finds_no_order_is_no_fault(shopify_credentials: ShopifyCredentials) -> None:
+def test_verify_accepts_a_shopify_search_without_orders(
+    shopify_credentials: ShopifyCredentials,
+) -> None:
     ShopifyOrders(credentials=shopify_credentials, tag="nobody-has-it").verify()
 
 
 @pytest.mark.parametrize("kind", [NotificationLedger, CompletedOrders, WebhookQueue])
-def test_a_databases_tables_are_there_afterwards(
+def test_verify_creates_the_tables_of_a_database_block(
     kind: type[DatabaseBlock], database_url: str
 ) -> None:
     block = kind.model_validate({"url": database_url})
@@ -86,14 +88,14 @@ def test_a_databases_tables_are_there_afterwards(
     engine.dispose()
 
 
-def test_a_database_that_is_none_is_named_as_such(tmp_path: Path) -> None:
+def test_verify_names_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("this is no database, but a text of more than a page" * 99)
     block = CompletedOrders.model_validate({"url": f"sqlite:///{tmp_path / 'notes.txt'}"})
     with pytest.raises(DatabaseError, match="the database of the CompletedOrders block"):
         block.verify()
 
 
-def test_of_files_the_header_and_the_first_row_are_read(tmp_path: Path) -> None:
+def test_verify_reads_only_the_header_and_first_row_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "plan.csv"
     file.write_text("Id,order_id,status\n5001,5001,Sewing\nnot read,not read,\n")
     OrderFile(path=str(file)).verify()
@@ -104,7 +106,7 @@ def test_of_files_the_header_and_the_first_row_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [OrderFile, StatusFile])
-def test_a_file_with_a_wrong_header_or_first_row_is_refused(
+def test_verify_refuses_a_file_with_a_wrong_header_or_first_row(
     kind: type[OrderFile] | type[StatusFile], tmp_path: Path
 ) -> None:
     file = tmp_path / "plan.csv"
@@ -114,7 +116,7 @@ def test_a_file_with_a_wrong_header_or_first_row_is_refused(
             kind(path=str(file)).verify()
 
 
-def test_of_a_query_the_first_row_is_read_and_nothing_is_changed(tmp_path: Path) -> None:
+def test_verify_reads_the_first_row_of_a_query_and_changes_nothing(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "erp.sqlite3") as erp:
         erp.execute("CREATE TABLE plan (order_id, status)")
         erp.executemany("INSERT INTO plan VALUES (?, ?)", [(5001, "Sewing"), ("not read", "")])
@@ -126,7 +128,7 @@ def test_of_a_query_the_first_row_is_read_and_nothing_is_changed(tmp_path: Path)
     query.verify()
 
 
-def test_the_default_words_can_be_written_whatever_is_known_of_an_order() -> None:
+def test_verify_accepts_the_default_email_template() -> None:
     EmailTemplate().verify()
 
 
@@ -138,12 +140,12 @@ def test_the_default_words_can_be_written_whatever_is_known_of_an_order() -> Non
         ("{{ 'x' if order.order_name == '#0' }}", "its result is empty"),
     ],
 )
-def test_words_that_fail_for_an_order_are_found_before_one_comes(words: str, problem: str) -> None:
+def test_verify_finds_template_errors_before_the_first_order(words: str, problem: str) -> None:
     with pytest.raises(TemplateError, match=problem):
         EmailTemplate(text=words).verify()
 
 
-def test_a_login_is_tried_and_nothing_sent() -> None:
+def test_verify_tests_the_mail_login_and_sends_nothing() -> None:
     with MailServer(login=("shop", "pa55-word")) as server:
         mailer = mailer_of(server, username="shop", password="pa55-word", mode="dry_run")
         mailer.verify()
@@ -153,20 +155,20 @@ def test_a_login_is_tried_and_nothing_sent() -> None:
         assert not server.messages
 
 
-def test_a_webhooks_host_is_asked_and_its_secret_path_is_not(tracktor: Sandbox) -> None:
+def test_verify_requests_a_webhooks_host_without_its_secret_path(tracktor: Sandbox) -> None:
     WebhookSubscription.model_validate({"address": f"{tracktor.shopify_url}/t0ken"}).verify()
     assert not [call for call in tracktor.calls if "t0ken" in str(call)]
     assert not tracktor.shop.webhooks
 
 
-def test_a_webhooks_host_that_does_not_answer_is_named_without_its_path() -> None:
+def test_verify_names_an_unreachable_webhook_host_without_its_path() -> None:
     block = WebhookSubscription.model_validate({"address": "https://127.0.0.1:9/t0ken"})
     with pytest.raises(APIConnectionError, match=r"https://127\.0\.0\.1:9 does not") as caught:
         block.verify()
     assert "t0ken" not in str(caught.value)
 
 
-def test_a_host_without_tls_is_no_https_address(tracktor: Sandbox) -> None:
+def test_verify_reports_the_certificate_of_a_webhook_host_without_tls(tracktor: Sandbox) -> None:
     address = tracktor.shopify_url.replace("http://", "https://")
     with pytest.raises(APIConnectionError, match="its certificate"):
         WebhookSubscription.model_validate({"address": f"{address}/t0ken"}).verify()

@@ -1,4 +1,4 @@
-"""The tracking tables in DuckDB and PostgreSQL: run twice, same counts; nothing goes elsewhere."""
+"""The tracking tables in DuckDB and PostgreSQL."""
 
 import json
 import os
@@ -19,7 +19,7 @@ import duckdb
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from prefect_tracktor import Order, TracktorError
+from prefect_tracktor import InvalidInput, Order, TracktorError
 from prefect_tracktor.sandbox.shop import Shop
 from prefect_tracktor.tracking import TABLES, load_tracking, tracking_rows
 from tests.support.programs import PROJECT
@@ -31,7 +31,7 @@ Query = Callable[[str], list[tuple[Any, ...]]]
 
 @pytest.fixture(params=["duckdb", "postgres"])
 def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Any, Query]]:
-    """An empty warehouse, as dlt's destination, and what answers queries about it."""
+    """An empty warehouse as a dlt destination, and a function that queries it."""
     if request.param == "duckdb":
         path = str(tmp_path / "warehouse.duckdb")
 
@@ -48,7 +48,7 @@ def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[
         with engine.connect() as database:
             return [tuple(row) for row in database.execute(text(statement))]
 
-    # a socket's folder, as libpq takes it in the place of a host; dlt insists on a password
+    # libpq accepts a socket's folder as a host; dlt requires a password
     socket = quote(str(url.query["host"]), safe="")
     place = f"postgresql://{url.username}:none@{socket}/{url.database}"
     yield dlt.destinations.postgres(place), query_postgresql
@@ -78,7 +78,9 @@ def parcel(number: int, *statuses: str) -> dict[str, Any]:
     return {"fulfillment_id": number, "status": steps}
 
 
-def test_twice_is_the_same_as_once(warehouse: tuple[Any, Query], orders: list[Order]) -> None:
+def test_loading_twice_gives_the_same_rows_as_once(
+    warehouse: tuple[Any, Query], orders: list[Order]
+) -> None:
     destination, query = warehouse
     expected = dict.fromkeys(TABLES, 0)
     for name, _ in tracking_rows(orders):
@@ -89,7 +91,7 @@ def test_twice_is_the_same_as_once(warehouse: tuple[Any, Query], orders: list[Or
     assert expected["parcel_steps"] > expected["parcels"] > expected["orders"] == 20
 
 
-def test_what_an_order_has_no_more_goes_and_other_orders_stay(
+def test_reloading_an_order_deletes_its_old_parcels_and_keeps_other_orders(
     warehouse: tuple[Any, Query],
 ) -> None:
     destination, query = warehouse
@@ -109,13 +111,15 @@ def test_what_an_order_has_no_more_goes_and_other_orders_stay(
         (7, "delivered"),
         (9, "in_transit"),
     ]
-    # even if an order has no parcel any more
+    # also when the order has no parcel left
     load_tracking([order(order_id=3)], destination)
     assert query("SELECT fulfillment_id FROM tracktor.parcels ORDER BY 1") == [(7,), (9,)]
     assert counted(query) == {"orders": 3, "parcels": 2, "parcel_steps": 2}
 
 
-def test_times_are_times_and_customers_stay_at_home(warehouse: tuple[Any, Query]) -> None:
+def test_a_warehouse_gets_typed_times_and_no_personal_data_by_default(
+    warehouse: tuple[Any, Query],
+) -> None:
     destination, query = warehouse
     bought = order(parcel(7, "delivered"), order_email="ada@shop.example")
     load_tracking([bought], destination)
@@ -127,25 +131,36 @@ def test_times_are_times_and_customers_stay_at_home(warehouse: tuple[Any, Query]
     assert query("SELECT customer_email FROM tracktor.orders") == [("ada@shop.example",)]
 
 
-def test_a_warehouse_that_is_away_is_named_without_its_password() -> None:
+def test_an_unreachable_warehouse_is_reported_without_its_password() -> None:
     away = dlt.destinations.postgres("postgresql://me:geheim@127.0.0.1:1/shop")
     with pytest.raises(TracktorError, match=r"could not be loaded .* check dlt's") as caught:
         load_tracking([order()], away)
     assert "geheim" not in f"{caught.value!r}{caught.value.__context__!r}"
 
 
-def test_what_is_missing_in_the_configuration_is_named() -> None:
+@pytest.mark.parametrize("destination", ["postgress", "postgresql://me:geheim@127.0.0.1:1/shop"])
+def test_an_unknown_destination_is_refused_before_an_order_is_read(destination: str) -> None:
+    orders = iter([order()])
+    with pytest.raises(InvalidInput, match=r"destination: dlt cannot use .* name of one") as caught:
+        load_tracking(orders, destination)
+    assert "geheim" not in f"{caught.value!r}{caught.value.__context__!r}"
+    assert next(orders).order_id == 1
+
+
+def test_missing_warehouse_configuration_is_named() -> None:
     with pytest.raises(TracktorError, match=r"could not be loaded .*missing: credentials"):
         load_tracking([order()], "postgres")
 
 
-def test_without_dlt_what_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_dlt_is_reported_with_the_install_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "dlt", None)
     with pytest.raises(ImportError, match=r"pip install 'prefect-tracktor\[dlt\]'"):
         load_tracking([order()], "duckdb")
 
 
-# the import takes most of the time: each load is in a fork of a process that has done it
+# in forks, as importing dlt takes most of the time
 LOADS = textwrap.dedent("""
     import json, os, sys
     from prefect_tracktor import Order
@@ -161,7 +176,7 @@ LOADS = textwrap.dedent("""
 """)
 
 
-def test_nothing_is_sent_to_the_makers_of_dlt_unless_it_is_switched_on(tmp_path: Path) -> None:
+def test_dlt_telemetry_is_off_unless_switched_on(tmp_path: Path) -> None:
     requests: set[str] = set()
 
     class Makers(BaseHTTPRequestHandler):
@@ -171,7 +186,7 @@ def test_nothing_is_sent_to_the_makers_of_dlt_unless_it_is_switched_on(tmp_path:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Makers) as server:
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

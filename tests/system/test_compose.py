@@ -1,4 +1,4 @@
-"""The model pipeline of the handbook: this pack's tasks, own ones, and a chat."""
+"""The handbook's example pipeline: our tasks, custom tasks and a chat service."""
 
 import asyncio
 import csv
@@ -46,7 +46,7 @@ CHANNELS: dict[str, Callable[[ChatServer], Channel]] = {
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A small shop; some of its parcels are in trouble."""
+    """A small shop; some of its parcels have exceptions."""
     with Sandbox(Shop(orders=60, expired=6)) as sandbox:
         yield sandbox
 
@@ -72,9 +72,9 @@ def run(
     export: OrderFile,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
-    """Run the pipeline in either version; options go to it."""
+    """Run the sync or the async pipeline with options."""
     monkeypatch.setattr(example.post, "retry_delay_seconds", 0)
-    for plugin in (NotifySlack, NotifyWorkflows):  # they leave seconds between two messages
+    for plugin in (NotifySlack, NotifyWorkflows):  # by default they wait seconds between messages
         monkeypatch.setattr(plugin, "request_rate_per_sec", 0)
     usual: dict[str, Any] = {
         "credentials": credentials,
@@ -95,12 +95,12 @@ def run(
     return run
 
 
-# where both versions use the same code: they differ in how they read, post and remember
+# for code that both versions share
 IN_SYNC_CODE = pytest.mark.parametrize("run", ["sync"], indirect=True)
 
 
-def in_trouble(tracktor: Sandbox) -> set[str]:
-    """The names of the orders that the team ought to hear of, as the shop itself knows them."""
+def orders_with_exceptions(tracktor: Sandbox) -> set[str]:
+    """The names of the orders with undelivered parcels in exception, from the shop."""
     orders = map(tracktor.shop.order, tracktor.shop.order_ids)
     return {
         order["order_name"]
@@ -111,7 +111,7 @@ def in_trouble(tracktor: Sandbox) -> set[str]:
 
 
 def lines(chat: ChatServer) -> list[list[str]]:
-    """Each parcel that was posted, in parts."""
+    """The parts of each posted line, one for each parcel."""
     return [
         line.removeprefix("- ").split(", ")
         for text in chat.texts
@@ -122,17 +122,17 @@ def lines(chat: ChatServer) -> list[list[str]]:
 
 @IN_SYNC_CODE
 @pytest.mark.parametrize("host", CHANNELS)
-def test_the_team_reads_of_each_parcel_in_trouble_at(
+def test_the_pipeline_posts_each_parcel_with_an_exception(
     host: str, run: Run, chat: ChatServer, tracktor: Sandbox
 ) -> None:
     count = run(channel=CHANNELS[host](chat))
     assert {posted.host for posted in chat.posted} == {host}
-    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
-    assert count == len(lines(chat)) >= len(in_trouble(tracktor)) > 6
+    assert {parts[0] for parts in lines(chat)} == orders_with_exceptions(tracktor)
+    assert count == len(lines(chat)) >= len(orders_with_exceptions(tracktor)) > 6
 
 
 @IN_SYNC_CODE
-def test_each_line_says_what_is_wrong_who_carries_it_its_worth_and_where_to_look(
+def test_each_posted_line_has_status_carrier_value_and_link(
     run: Run, chat: ChatServer, tracktor: Sandbox, export: OrderFile
 ) -> None:
     run()
@@ -160,7 +160,7 @@ def test_each_line_says_what_is_wrong_who_carries_it_its_worth_and_where_to_look
 
 
 @IN_SYNC_CODE
-def test_nothing_of_a_customer_is_posted(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
+def test_the_pipeline_posts_no_personal_data(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
     run()
     posted = "".join(chat.texts)
     for order in map(tracktor.shop.order, tracktor.shop.order_ids):
@@ -168,7 +168,7 @@ def test_nothing_of_a_customer_is_posted(run: Run, chat: ChatServer, tracktor: S
         assert not [value for value in private - {None} if value in posted]
 
 
-def test_a_parcel_is_posted_once_and_without_news_nothing_is(
+def test_the_pipeline_posts_each_parcel_once_and_nothing_without_news(
     run: Run, chat: ChatServer, tracktor: Sandbox
 ) -> None:
     run()
@@ -189,16 +189,16 @@ def test_a_parcel_is_posted_once_and_without_news_nothing_is(
 
 
 @IN_SYNC_CODE
-def test_a_long_list_goes_out_in_several_messages(
+def test_the_pipeline_splits_a_long_list_into_several_messages(
     run: Run, chat: ChatServer, monkeypatch: pytest.MonkeyPatch, tracktor: Sandbox
 ) -> None:
     monkeypatch.setattr(example, "LINES_A_MESSAGE", 4)
     count = run()
     assert len(chat.posted) == -(-count // 4) > 2
-    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+    assert {parts[0] for parts in lines(chat)} == orders_with_exceptions(tracktor)
 
 
-def test_orders_that_cannot_be_read_are_said_and_read_the_next_time(
+def test_the_pipeline_reports_unreadable_orders_and_reads_them_next_time(
     run: Run,
     chat: ChatServer,
     tracktor: Sandbox,
@@ -215,10 +215,10 @@ def test_orders_that_cannot_be_read_are_said_and_read_the_next_time(
 
 
 @IN_SYNC_CODE
-def test_a_post_that_fails_once_is_repeated(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
+def test_the_pipeline_retries_a_failed_post(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
     chat.statuses = [503]
     run()
-    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+    assert {parts[0] for parts in lines(chat)} == orders_with_exceptions(tracktor)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_post_that_fails_once_is_repeated(run: Run, chat: ChatServer, tracktor
     [("sync", SLACK), ("sync", "127.0.0.1"), ("async", "127.0.0.1")],
     indirect=["run"],
 )
-def test_a_chat_that_takes_nothing_fails_the_run_and_the_next_run_posts_it(
+def test_a_rejected_post_fails_the_run_and_the_next_run_posts_it(
     host: str,
     run: Run,
     chat: ChatServer,
@@ -239,10 +239,10 @@ def test_a_chat_that_takes_nothing_fails_the_run_and_the_next_run_posts_it(
     assert "t0ken" not in str(caught.value)
     assert caught.value.__cause__ is None
     run(channel=channel)
-    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+    assert {parts[0] for parts in lines(chat)} == orders_with_exceptions(tracktor)
 
 
-def test_when_only_the_first_message_was_taken_the_next_run_posts_the_rest(
+def test_the_next_run_posts_the_messages_that_were_rejected(
     run: Run, chat: ChatServer, monkeypatch: pytest.MonkeyPatch, tracktor: Sandbox
 ) -> None:
     monkeypatch.setattr(example, "LINES_A_MESSAGE", 4)
@@ -251,12 +251,12 @@ def test_when_only_the_first_message_was_taken_the_next_run_posts_the_rest(
         run()
     run()
     posted = [parts[0] for parts in lines(chat)]
-    assert set(posted) == in_trouble(tracktor)
+    assert set(posted) == orders_with_exceptions(tracktor)
     assert len(chat.posted) == -(-len(posted) // 4)
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_served_as_the_handbook_shows_it_posts_when_it_is_run(
+def test_the_served_pipeline_posts_when_its_deployment_runs(
     tracktor: Sandbox, chat: ChatServer, tmp_path: Path
 ) -> None:
     make_blocks_of(tracktor, tmp_path)
@@ -267,13 +267,13 @@ def test_served_as_the_handbook_shows_it_posts_when_it_is_run(
     assert run.state is not None
     assert run.state.is_completed(), run.state.message
     assert run.parameters["channel"].keys() == {"$ref"}
-    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+    assert {parts[0] for parts in lines(chat)} == orders_with_exceptions(tracktor)
 
 
 @pytest.mark.parametrize(
     "name", ["exceptions_digest.py", "exceptions_digest_async.py", "serve_digest.py"]
 )
-def test_the_handbook_shows_the_pipeline_as_it_is(name: str) -> None:
+def test_the_handbook_shows_the_code_of_the_pipeline(name: str) -> None:
     page = (EXAMPLES.parent / "how-to" / "compose.md").read_text(encoding="utf-8")
     code = (EXAMPLES / name).read_text(encoding="utf-8")
     assert f'```python title="{name}"\n{code}```' in page

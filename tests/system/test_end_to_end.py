@@ -1,7 +1,7 @@
-"""From a parcel that arrives to its customer's mailbox, with every part a real one.
+"""From a delivery to an email to the customer, with real parts only.
 
-A sandbox whose parcels move, its webhooks doubled and in the wrong order, the receiver, a Prefect
-server, a served deployment with its trigger, and SMTP; the receiver is killed in the middle.
+The sandbox moves parcels and sends webhooks twice and out of order; a receiver, a Prefect server, a
+served deployment with its trigger, and SMTP follow. The receiver is killed in between.
 """
 
 import os
@@ -21,7 +21,7 @@ from prefect_tracktor.setup.blocks import save_blocks
 from tests.support.programs import free_port, running, waiting
 from tests.support.webhooks import TOKEN
 
-# one before the receiver is killed, and one after
+# one before and one after the receiver is killed
 PARCELS = 2
 
 Start = Callable[..., Popen[bytes]]
@@ -29,7 +29,7 @@ Start = Callable[..., Popen[bytes]]
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A shop whose parcels are all ready to be sent, with webhooks as unreliable as they may be."""
+    """A shop whose parcels are all ready to ship, with unreliable webhooks."""
     faults = Faults(duplicated=0.3, reordered=0.3, patience_seconds=60)
     with Sandbox(Shop(orders=PARCELS, just_ready=PARCELS), faults=faults) as sandbox:
         yield sandbox
@@ -43,7 +43,7 @@ def mail() -> Iterator[MailServer]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a module of Python's in a process of its own, with a Prefect home of the test's."""
+    """Start a Python module in another process, with the test's Prefect home."""
     own = {
         "PREFECT_HOME": str(tmp_path / "home"),
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
@@ -58,7 +58,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield start
 
 
-def test_each_customer_hears_once_that_the_parcel_arrived(
+def test_each_customer_gets_one_email_about_a_delivery_although_the_receiver_is_killed(
     prefect_api: None, start: Start, tracktor: Sandbox, mail: MailServer, tmp_path: Path
 ) -> None:
     port = free_port()

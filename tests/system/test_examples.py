@@ -1,4 +1,4 @@
-"""Every example in the docstrings runs, and every public name has one."""
+"""Examples in docstrings: every public name has one, and each runs."""
 
 import doctest
 import importlib
@@ -34,7 +34,7 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.sandbox import Sandbox
 
-# the names that an example may use without making them
+# names that an example may use without defining them
 TAKEN_FOR_GRANTED = re.compile(
     r"\b(?:(?:shopify_)?credentials|tracktor|order_ids|fulfillment_id|webhook_id|ledger|mailer)\b"
 )
@@ -70,14 +70,14 @@ def public_names() -> dict[str, Any]:
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A small shop, in which as many customers ought to be written to as in the demo's."""
+    """A small shop with as many affected customers as the demo's."""
     with Sandbox(sandbox.Shop(orders=60, expired=20)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def mail() -> Iterator[sandbox.MailServer]:
-    """A mail server that the example's mailer can log in to."""
+    """A mail server for the example's mailer."""
     with sandbox.MailServer() as server:
         yield server
 
@@ -89,7 +89,7 @@ def names(
     mail: sandbox.MailServer,
     tmp_path: Path,
 ) -> dict[str, Any]:
-    """What an example may take for granted: an account, some ids, a ledger, a mailer."""
+    """The names that an example may use: an account, ids, a ledger, a mailer."""
     order_ids = list(tracktor.shop.order_ids)
     return {
         "credentials": credentials,
@@ -113,7 +113,7 @@ def names(
 
 @pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
-def test_the_example_runs(
+def test_the_example_in_a_docstring_runs(
     request: pytest.FixtureRequest,
     example: doctest.DocTest,
     monkeypatch: pytest.MonkeyPatch,
@@ -135,7 +135,7 @@ def test_the_example_runs(
 
 
 def is_shown_elsewhere(name: str) -> bool:
-    """An async twin's example is that of the sync task; an error's is where it is raised."""
+    """The sync task has the example of its async twin; errors have none."""
     value, twin = public_names()[name], name.replace("tasks.a", "tasks.")
     return (twin != name and twin in public_names()) or is_error(value)
 
@@ -171,7 +171,7 @@ def test_every_public_name_has_an_example(name: str) -> None:
         lambda names: ShopifyOrders(credentials=names["shopify_credentials"]),
     ],
 )
-def test_the_example_on_a_blocks_page_runs(
+def test_the_code_example_of_a_block_runs(
     make: Callable[[dict[str, Any]], Block],
     names: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -188,4 +188,4 @@ def test_the_example_on_a_blocks_page_runs(
     code = inspect.cleandoc(indent + example)
     order_id = str(names["order_ids"][0])
     code = code.replace("BLOCK_NAME", "example").replace("5000000001001", order_id)
-    exec(code, names)  # noqa: S102  # it is our own example
+    exec(code, names)  # noqa: S102  # our own example

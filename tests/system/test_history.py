@@ -14,7 +14,7 @@ from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_the_newest_notices_of_an_account_are_a_table(tmp_path: Path) -> None:
+def test_publish_history_shows_the_newest_notices_of_an_account(tmp_path: Path) -> None:
     ledger = NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     for order_id, shop in ((1, "oslo"), (2, "rome"), (3, "oslo"), (4, "oslo")):
         key = NoticeKey(shop, order_id, 7, "exception:expired")

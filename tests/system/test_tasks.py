@@ -1,4 +1,4 @@
-"""The tasks in real flow runs against a real Prefect API and the sandbox."""
+"""The tasks in flow runs against a Prefect API and the sandbox."""
 
 import asyncio
 from typing import Any
@@ -54,7 +54,7 @@ async def task_runs_of(run_id: str) -> list[TaskRun]:
             runs = await client.read_task_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
             )
-            # the API records task runs a moment after they ended
+            # the API records task runs a moment after their end
             if runs and all(run.state and run.state.is_final() for run in runs):
                 return runs
             await asyncio.sleep(0.1)
@@ -104,7 +104,7 @@ def test_all_seven_calls_work_in_an_async_flow(
     asyncio.run(everything())
 
 
-def test_bulk_reads_work_called_submitted_and_mapped(
+def test_bulk_tasks_can_be_called_submitted_and_mapped(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     ids = list(tracktor.shop.order_ids[:40])
@@ -121,7 +121,7 @@ def test_bulk_reads_work_called_submitted_and_mapped(
     assert every_way() == [40, 40, 20, 20]
 
 
-def test_bulk_reads_work_in_an_async_flow_awaited_and_blocking(
+def test_bulk_tasks_work_in_an_async_flow_awaited_and_blocking(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     ids = list(tracktor.shop.order_ids[:20])
@@ -137,7 +137,7 @@ def test_bulk_reads_work_in_an_async_flow_awaited_and_blocking(
     assert asyncio.run(both()) == [20, 20, 1]
 
 
-def test_many_orders_are_written_in_sync_and_async_flows(
+def test_update_orders_works_in_sync_and_async_flows(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     first, second = tracktor.shop.order_ids[:2]
@@ -171,7 +171,7 @@ def test_many_orders_are_written_in_sync_and_async_flows(
         ),
     ],
 )
-def test_updates_that_cannot_be_meant_are_refused_before_the_first_is_sent(
+def test_contradictory_or_empty_updates_are_refused_before_the_first_is_sent(
     credentials: TracktorCredentials,
     tracktor: Sandbox,
     updates: list[DesiredStatus],
@@ -191,7 +191,7 @@ def test_a_bulk_read_is_one_task_run(credentials: TracktorCredentials, tracktor:
     assert len(asyncio.run(task_runs_of(read()))) == 1
 
 
-def test_runs_are_named_after_what_they_do(
+def test_task_runs_have_names_with_the_order_id_and_a_tag(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     order_id = tracktor.shop.order_ids[0]
@@ -206,7 +206,7 @@ def test_runs_are_named_after_what_they_do(
     assert run.tags == ["tracktor"]
 
 
-def test_an_error_reaches_the_flow_as_it_is(credentials: TracktorCredentials) -> None:
+def test_a_tasks_error_reaches_the_flow_unchanged(credentials: TracktorCredentials) -> None:
     @flow
     def read() -> None:
         tasks.get_order(credentials, 1)
@@ -215,7 +215,7 @@ def test_an_error_reaches_the_flow_as_it_is(credentials: TracktorCredentials) ->
         read()
 
 
-def test_results_with_customers_data_are_not_written_to_disk(
+def test_results_of_tasks_are_not_written_to_disk(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     order_id = tracktor.shop.order_ids[0]
@@ -233,7 +233,7 @@ def test_results_with_customers_data_are_not_written_to_disk(
 
 
 @pytest.mark.parametrize("name", ALL_TASKS)
-def test_every_task_has_a_twin_that_reads_the_same_in_the_ui(name: str) -> None:
+def test_every_task_has_an_async_twin_with_the_same_name_and_options(name: str) -> None:
     sync, twin = getattr(tasks, name), getattr(tasks, f"a{name}")
     assert sync.name == twin.name
     assert sync.task_run_name == twin.task_run_name
@@ -262,21 +262,19 @@ def failed(error: Exception) -> State[Any]:
         (ValueError("a bug"), False),
     ],
 )
-def test_only_trouble_that_may_pass_is_worth_another_task_run(
-    error: Exception, repeated: bool
-) -> None:
+def test_a_task_is_retried_only_after_temporary_errors(error: Exception, repeated: bool) -> None:
     condition: Any = tasks.get_order.retry_condition_fn
     assert condition(None, None, failed(error)) is repeated
 
 
-def test_what_was_refused_before_it_was_sent_is_not_tried_again() -> None:
+def test_a_task_is_not_retried_after_a_refusal_before_sending() -> None:
     condition: Any = tasks.create_webhook.retry_condition_fn
     for refused in (InvalidInput("no topic"), ReadOnlyAccount("read-only")):
         assert not condition(None, None, failed(refused))
 
 
 @pytest.mark.parametrize(("may_have_arrived", "repeated"), [(True, False), (False, True)])
-def test_a_webhook_is_created_again_only_if_it_surely_was_not(
+def test_create_webhook_is_retried_only_if_the_request_did_not_arrive(
     may_have_arrived: bool, repeated: bool
 ) -> None:
     condition: Any = tasks.create_webhook.retry_condition_fn
@@ -285,7 +283,7 @@ def test_a_webhook_is_created_again_only_if_it_surely_was_not(
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_prefect_repeats_a_task_on_trouble_that_may_pass(
+def test_prefect_retries_a_task_after_a_temporary_error(
     kind: str, credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     from prefect_tracktor.sandbox import Faults
@@ -308,7 +306,7 @@ def test_prefect_repeats_a_task_on_trouble_that_may_pass(
     assert len(tracktor.calls) == 3
 
 
-def test_digits_as_text_and_a_single_id_are_taken_as_ids(
+def test_bulk_reads_accept_text_ids_and_a_single_id(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     first, second = tracktor.shop.order_ids[:2]
@@ -324,7 +322,7 @@ def test_digits_as_text_and_a_single_id_are_taken_as_ids(
     assert read() == [[first, second], [first], [first], [first], [first]]
 
 
-def test_updates_are_taken_in_each_form_that_is_plainly_meant(
+def test_update_orders_accepts_every_unambiguous_form(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     first, second = tracktor.shop.order_ids[:2]
@@ -385,7 +383,7 @@ NOT_UPDATES: list[Any] = [
         ("delete_webhook", None),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_the_remedy_and_nothing_is_sent(
+def test_invalid_ids_and_updates_are_refused_with_a_remedy_before_sending(
     credentials: TracktorCredentials, tracktor: Sandbox, name: str, argument: Any
 ) -> None:
     with pytest.raises(InvalidInput, match=r"must be|Input should be"):
@@ -397,7 +395,7 @@ def test_what_cannot_be_meant_is_refused_with_the_remedy_and_nothing_is_sent(
 
 @pytest.mark.parametrize("value", ["tracktor", None, {"uuid": "x"}, 5])
 @pytest.mark.parametrize("name", ALL_TASKS)
-def test_what_is_no_credentials_block_is_refused_with_the_remedy(name: str, value: Any) -> None:
+def test_every_task_refuses_a_value_that_is_not_a_credentials_block(name: str, value: Any) -> None:
     arguments: dict[str, dict[str, Any]] = {
         "get_status_options": {},
         "list_webhooks": {},
@@ -422,7 +420,7 @@ def test_what_is_no_credentials_block_is_refused_with_the_remedy(name: str, valu
     ("method", "path", "json"),
     [(None, "x.json", None), ("GET", None, None), ("GET", 5, None), ("POST", "x.json", {1, 2})],
 )
-def test_a_call_that_cannot_be_made_is_refused(
+def test_call_refuses_an_invalid_method_path_or_body(
     credentials: TracktorCredentials, method: Any, path: Any, json: Any
 ) -> None:
     with pytest.raises(InvalidInput, match="must be"):

@@ -1,4 +1,4 @@
-"""Prefect's own standard for blocks, and ours for their forms, for every block of the pack."""
+"""Prefect's standard for blocks, and ours for their forms."""
 
 import inspect
 import os
@@ -21,13 +21,13 @@ from tests.support.programs import PROJECT
 
 BLOCKS: list[type[Block]] = [getattr(collection, name) for name in collection.__all__]
 
-# Prefect's form takes descriptions for markdown, and links addresses
+# Prefect's form renders descriptions as markdown, and turns addresses into links
 SWALLOWED = re.compile(r"[`*<>]|\bhttps?://|\b_\w+_\b")
 ICON = re.compile(r"https://api\.iconify\.design/mdi/(?P<name>[a-z0-9-]+)\.svg\?[\w=&%]+")
 
 
 def fields(block: type[Block]) -> list[tuple[str, dict[str, Any]]]:
-    """The form's fields from top to bottom, those of nested objects after their own."""
+    """The form's fields, then those of nested objects."""
     schema = block.model_json_schema()
     shown = list(schema["properties"].items())
     for definition in schema.get("definitions", {}).values():
@@ -45,19 +45,19 @@ class TestBlocks(BlockStandardTestSuite):
         return request.param  # type: ignore[no-any-return]
 
     def test_has_a_valid_image(self, block: type[Block]) -> None:
-        """Instead of downloading it: it is an icon that there is, each block its own."""
+        """Instead of a download: the icon exists, and no other block has it."""
         assert (files("material") / f"templates/.icons/material/{icon(block)}.svg").is_file()
         assert [icon(other) for other in BLOCKS].count(icon(block)) == 1
 
 
 def icon(block: type[Block]) -> str:
-    found = ICON.fullmatch(str(block._logo_url))  # noqa: SLF001  # so Prefect has blocks declare it
+    found = ICON.fullmatch(str(block._logo_url))  # noqa: SLF001  # as Prefect declares it
     assert found is not None
     return found["name"]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_the_form_keeps_its_order_on_a_database_that_keeps_none(block: type[Block]) -> None:
+def test_every_field_of_a_block_form_has_its_position(block: type[Block]) -> None:
     schema = block.model_json_schema()
     forms = [schema, *schema.get("definitions", {}).values()]
     positions = [
@@ -69,7 +69,7 @@ def test_the_form_keeps_its_order_on_a_database_that_keeps_none(block: type[Bloc
     assert positions == [list(range(len(numbers))) for numbers in positions]
 
 
-def test_every_block_is_found() -> None:
+def test_the_collection_lists_every_block() -> None:
     assert [block.__name__ for block in BLOCKS] == [
         "CompletedOrders",
         "EmailTemplate",
@@ -87,28 +87,28 @@ def test_every_block_is_found() -> None:
     ]
 
 
-def test_what_blocks_have_in_common_is_no_block_of_its_own_in_the_catalog() -> None:
+def test_base_classes_of_blocks_are_not_registered_as_blocks() -> None:
     registered = (get_registry_for_type(Block) or {}).values()
     ours = {block for block in registered if block.__module__.startswith("prefect_tracktor")}
     assert ours == set(BLOCKS)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_names_are_of_one_family(block: type[Block]) -> None:
+def test_block_names_and_slugs_begin_with_tracktor(block: type[Block]) -> None:
     name = block.get_block_type_name()
     assert name.startswith("Tracktor ")
     assert block.get_block_type_slug() == name.lower().replace(" ", "-")
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_the_title_is_the_classs_name_by_which_the_server_finds_a_block_in_another(
+def test_a_block_schemas_title_is_its_class_name(
     block: type[Block],
 ) -> None:
     assert block.model_json_schema()["title"] == block.__name__
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_the_catalog_says_in_a_sentence_what_a_block_is_for(block: type[Block]) -> None:
+def test_every_block_has_a_one_line_description(block: type[Block]) -> None:
     description = block.get_description() or ""
     assert description.endswith(".")
     assert "\n" not in description
@@ -119,14 +119,14 @@ NONE = {"type": "null"}
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_every_field_has_its_title_and_a_sentence_in_the_form(block: type[Block]) -> None:
+def test_every_field_of_a_block_form_has_a_title_and_a_description(block: type[Block]) -> None:
     definitions = block.model_json_schema().get("definitions", {})
     for name, field in fields(block):
         shown = field
-        if "$ref" in field:  # the form says what the object says of itself
+        if "$ref" in field:  # the form shows the object's own title
             shown = definitions[field["$ref"].rpartition("/")[2]]
         elif [*field.get("anyOf", [{}])[0], *field.get("anyOf", [])[1:]] == ["$ref", NONE]:
-            shown = field  # another block, or none
+            shown = field  # an optional block
         elif set(field) & {"allOf", "anyOf"}:
             pytest.fail(f"{name} makes people choose between types")
         assert shown["title"] != name
@@ -135,13 +135,13 @@ def test_every_field_has_its_title_and_a_sentence_in_the_form(block: type[Block]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_what_has_to_be_given_comes_first(block: type[Block]) -> None:
+def test_required_fields_of_a_block_come_first(block: type[Block]) -> None:
     needed = [field.is_required() for field in block.model_fields.values()]
     assert needed == sorted(needed, reverse=True)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_what_has_to_be_written_has_an_example_unless_it_is_secret(block: type[Block]) -> None:
+def test_required_fields_of_a_block_have_an_example_unless_secret(block: type[Block]) -> None:
     for name, field in block.model_fields.items():
         if field.is_required() and field.annotation is not SecretStr:
             is_block = isinstance(field.annotation, type) and issubclass(field.annotation, Block)
@@ -154,7 +154,7 @@ def test_every_block_can_be_verified(block: type[Block]) -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_its_documentation_is_a_page_of_the_handbook(block: type[Block]) -> None:
+def test_a_blocks_documentation_link_leads_to_a_handbook_section(block: type[Block]) -> None:
     [link] = re.findall(r'_documentation_url = handbook\("([^"]+)"\)', inspect.getsource(block))
     page, _, anchor = link.partition("#")
     text = (PROJECT / "docs" / page).read_text("utf-8")
@@ -164,13 +164,13 @@ def test_its_documentation_is_a_page_of_the_handbook(block: type[Block]) -> None
     assert str(block._documentation_url) == str(handbook(link))  # noqa: SLF001  # Prefect's name
 
 
-def test_no_two_blocks_lead_to_the_same_place() -> None:
+def test_every_block_has_a_different_documentation_link() -> None:
     links = [re.findall(r'handbook\("(.+)"\)', inspect.getsource(block))[0] for block in BLOCKS]
     assert len(set(links)) == len(links)
 
 
-def test_the_installed_packages_metadata_says_where_the_links_lead(tmp_path: Path) -> None:
-    """As of a wheel that was built with `Documentation` in pyproject.toml."""
+def test_documentation_links_use_the_address_in_the_packages_metadata(tmp_path: Path) -> None:
+    """As in a wheel built with `Documentation` in pyproject.toml."""
     installed = tmp_path / "prefect_tracktor-9.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text(
@@ -178,18 +178,18 @@ def test_the_installed_packages_metadata_says_where_the_links_lead(tmp_path: Pat
         "Project-URL: Tracktor, https://apps.example\n"
         "Project-URL: Documentation, https://shop.example/handbook\n"
     )
-    asks = "import prefect_tracktor as p; print(p.HttpChannel._documentation_url)"
-    said = subprocess.run(
-        [sys.executable, "-c", asks],
+    code = "import prefect_tracktor as p; print(p.HttpChannel._documentation_url)"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{PROJECT}"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert said.stdout.strip() == "https://shop.example/handbook/how-to/channels.html"
+    assert result.stdout.strip() == "https://shop.example/handbook/how-to/channels.html"
 
 
-def test_the_handbook_is_where_pyproject_says_that_it_is_published() -> None:
+def test_handbook_links_use_the_published_address_or_tracktors_reference() -> None:
     page = "how-to/configure.md#mailer"
     published = handbook(page, published_at="https://shop.example/handbook/")
     assert str(published) == "https://shop.example/handbook/how-to/configure.html#mailer"

@@ -1,4 +1,4 @@
-"""Conditions of orders and parcels: which hold, since when, which is the most urgent."""
+"""Conditions of orders and parcels, their begin and urgency; thresholds."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import permutations
@@ -67,7 +67,7 @@ def found(
     return [condition.name for condition in conditions]
 
 
-def the_one(of: Order, name: str, thresholds: Thresholds | None = None) -> Condition:
+def find_one(of: Order, name: str, thresholds: Thresholds | None = None) -> Condition:
     conditions = conditions_of(of, thresholds or Thresholds(), NOW)
     [condition] = [condition for condition in conditions if condition.name == name]
     return condition
@@ -110,29 +110,29 @@ MOVING = parcel(step("order_ready", 30), step("in_transit", 10))
         (order(parcel(), order_created_at=ago(30)), []),
     ],
 )  # fmt: skip
-def test_all_that_holds_is_found_the_most_urgent_first(of: Order, names: list[str]) -> None:
+def test_all_conditions_are_found_most_urgent_first(of: Order, names: list[str]) -> None:
     assert found(of) == names
 
 
-def test_a_condition_tells_when_it_began() -> None:
-    assert the_one(order(MOVING), "stalled").since == NOW - timedelta(days=3)
+def test_a_condition_has_the_time_when_it_began() -> None:
+    assert find_one(order(MOVING), "stalled").since == NOW - timedelta(days=3)
     too_long = order(parcel(step("in_transit", 25), step("out_for_delivery", 1)))
-    assert the_one(too_long, "in_transit_too_long").since == NOW - timedelta(days=5)
+    assert find_one(too_long, "in_transit_too_long").since == NOW - timedelta(days=5)
     ready = order(parcel(step("order_ready", 4)))
-    assert the_one(ready, "label_only").since == NOW - timedelta(days=1)
+    assert find_one(ready, "label_only").since == NOW - timedelta(days=1)
     waiting = order(order_created_at=ago(8))
-    assert the_one(waiting, "not_shipped").since == NOW - timedelta(days=1)
-    assert the_one(waiting, "not_shipped").parcel is None
-    delivered = the_one(order(parcel(step("delivered", 3))), "status:delivered")
+    assert find_one(waiting, "not_shipped").since == NOW - timedelta(days=1)
+    assert find_one(waiting, "not_shipped").parcel is None
+    delivered = find_one(order(parcel(step("delivered", 3))), "status:delivered")
     assert delivered.since == NOW - timedelta(days=3)
     assert delivered.parcel is not None
 
 
-def test_since_when_a_parcel_has_an_exception_is_known_only_from_a_step() -> None:
-    told = parcel(step("in_transit", 3), step("exception", 1), exception_status="exception")
-    silent = parcel(step("in_transit", 3), exception_status="exception")
-    assert the_one(order(told), "exception:exception").since == NOW - timedelta(days=1)
-    assert the_one(order(silent), "exception:exception").since is None
+def test_only_a_tracking_step_dates_an_exception() -> None:
+    dated = parcel(step("in_transit", 3), step("exception", 1), exception_status="exception")
+    undated = parcel(step("in_transit", 3), exception_status="exception")
+    assert find_one(order(dated), "exception:exception").since == NOW - timedelta(days=1)
+    assert find_one(order(undated), "exception:exception").since is None
 
 
 def test_a_delay_ends_when_the_parcel_moves() -> None:
@@ -156,23 +156,23 @@ def test_a_delay_ends_when_the_parcel_moves() -> None:
         parcel(shipment_status="in_transit"),
     ],
 )
-def test_where_a_time_is_unknown_there_is_no_delay(unknown: dict[str, Any]) -> None:
+def test_a_parcel_with_an_unknown_time_has_no_delay(unknown: dict[str, Any]) -> None:
     assert not DELAYS & set(found(order(unknown)))
 
 
 @pytest.mark.parametrize("days_ago", [None, -2])
-def test_a_status_of_an_unknown_time_or_one_to_come_has_no_begin(days_ago: float | None) -> None:
-    assert the_one(order(parcel(step("delivered", days_ago))), "status:delivered").since is None
+def test_a_status_with_a_missing_or_future_time_has_no_begin(days_ago: float | None) -> None:
+    assert find_one(order(parcel(step("delivered", days_ago))), "status:delivered").since is None
 
 
-def test_an_arrival_that_only_the_order_tells_of_has_no_begin() -> None:
+def test_a_delivery_known_only_from_the_order_has_no_begin() -> None:
     late = parcel(step("in_transit", 30))
     of = order(late, statuses=["delivered"])
     assert found(of) == ["status:delivered"]
-    assert the_one(of, "status:delivered").since is None
+    assert find_one(of, "status:delivered").since is None
 
 
-def test_a_status_set_by_hand_is_not_the_carriers_delay() -> None:
+def test_a_status_set_by_hand_ends_the_carriers_delays() -> None:
     by_hand = parcel(step("in_transit", 30), step("Sent again", 20), is_automatic=False)
     assert found(order(by_hand)) == ["status:sent_again"]
     new_word = parcel(step("in_transit", 30), step("At customs", 20), is_automatic=True)
@@ -197,7 +197,7 @@ def test_a_status_set_by_hand_is_not_the_carriers_delay() -> None:
         ),
     ],
 )
-def test_an_order_that_contradicts_itself_is_unreadable_for_who_asks(
+def test_a_contradictory_order_is_unreadable_only_for_the_conditions_concerned(
     of: Order, requested: str
 ) -> None:
     with pytest.raises(InvalidResponse):
@@ -217,7 +217,7 @@ def test_an_order_that_contradicts_itself_is_unreadable_for_who_asks(
         ),
     ],
 )
-def test_what_is_cancelled_is_marked_and_never_late(cancelled: Order) -> None:
+def test_cancelled_parcels_are_marked_and_have_no_delay(cancelled: Order) -> None:
     conditions = conditions_of(cancelled, Thresholds(), NOW)
     assert [c.name for c in conditions] == ["exception:expired", "status:in_transit"]
     assert all(condition.cancelled for condition in conditions)
@@ -233,16 +233,16 @@ def test_what_is_cancelled_is_marked_and_never_late(cancelled: Order) -> None:
         OrderFacts(fulfillment_status="scheduled"),
     ],
 )
-def test_what_the_shop_knows_better_is_not_late(facts: OrderFacts) -> None:
+def test_orders_cancelled_fulfilled_or_on_hold_in_the_shop_are_not_late(facts: OrderFacts) -> None:
     assert found(order(order_created_at=ago(30)).with_facts(facts)) == []
 
 
-def test_when_an_order_was_placed_may_be_told_by_its_source() -> None:
+def test_the_creation_time_may_come_from_the_orders_source() -> None:
     facts = OrderFacts(created_at=NOW - timedelta(days=8), fulfillment_status="unfulfilled")
     assert found(order().with_facts(facts)) == ["not_shipped"]
 
 
-def test_one_condition_of_each_parcel_is_kept_or_one_of_the_order() -> None:
+def test_most_urgent_keeps_one_condition_per_parcel_or_one_of_the_order() -> None:
     second = parcel(step("order_ready", 5), number=2, exception_status="pending")
     of = order(MOVING, second)
     kept = most_urgent(conditions_of(of, Thresholds(), NOW))
@@ -257,12 +257,12 @@ def test_one_condition_of_each_parcel_is_kept_or_one_of_the_order() -> None:
     assert most_urgent([]) == ()
 
 
-def test_now_needs_a_time_zone() -> None:
+def test_conditions_of_refuses_a_naive_time() -> None:
     with pytest.raises(InvalidInput, match="now must be an aware time"):
         conditions_of(order(), Thresholds(), datetime(2026, 11, 25))  # noqa: DTZ001
 
 
-def test_conditions_have_words_for_people() -> None:
+def test_conditions_have_labels_for_people() -> None:
     of = order(parcel(step("Sent again", 1), exception_status="not_found"))
     labels = [condition.label for condition in conditions_of(of, Thresholds(), NOW)]
     assert labels == ["Needs Attention", "Sent again"]
@@ -273,12 +273,12 @@ def test_conditions_have_words_for_people() -> None:
 @pytest.mark.parametrize(
     "name", ["", "delivered", "exception", "exception:", "status: ", "stalled:x", "exception:none"]
 )
-def test_what_is_no_condition_cannot_be_asked_for(name: str) -> None:
+def test_an_invalid_condition_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="when: "):
         requested_conditions([name])
 
 
-def test_nothing_cannot_be_asked_for() -> None:
+def test_an_empty_list_of_conditions_is_refused() -> None:
     with pytest.raises(InvalidInput, match="conditions is empty"):
         requested_conditions([], field="conditions")
 
@@ -287,17 +287,17 @@ def test_nothing_cannot_be_asked_for() -> None:
     ("name", "meant"),
     [("expird", "expired"), ("Undeliverd", "undelivered"), ("not_fuond", "not_found")],
 )
-def test_an_exception_that_resembles_a_known_one_is_noted(name: str, meant: str) -> None:
+def test_a_note_suggests_the_exception_that_a_typo_resembles(name: str, meant: str) -> None:
     [note] = probable_typos(requested_conditions([f"exception:{name}", "exception:pending"]))
     assert note.endswith(f"did you mean {meant}?")
 
 
 @pytest.mark.parametrize("name", ["all", "Tracking Expired", "cancelled", "customs_hold", "lost"])
-def test_other_exceptions_are_not_as_the_vendor_may_have_more(name: str) -> None:
+def test_an_unknown_exception_without_a_similar_name_gets_no_note(name: str) -> None:
     assert not list(probable_typos(requested_conditions([f"exception:{name}"])))
 
 
-def test_conditions_are_asked_for_in_any_spelling() -> None:
+def test_conditions_can_be_requested_in_any_spelling() -> None:
     requested = requested_conditions(
         ["Exception: Tracking Expired", "status:In transit", "Label only"]
     )
@@ -327,13 +327,15 @@ BUSINESS = Thresholds(business_days=True, holidays=[date(2026, 11, 26)])
         ("2026-11-23T00:00Z", 1, "2026-11-24T00:00Z"),
     ],
 )
-def test_only_business_days_count(start: str, days: float, end: str) -> None:
+def test_weekends_and_holidays_do_not_count_as_business_days(
+    start: str, days: float, end: str
+) -> None:
     begun, expected = datetime.fromisoformat(start), datetime.fromisoformat(end)
     assert BUSINESS.later(begun, days=days) == expected
     assert Thresholds().later(begun, days=days) == begun + timedelta(days=days)
 
 
-def test_business_days_are_those_of_the_time_zone() -> None:
+def test_business_days_begin_at_midnight_in_the_time_zone() -> None:
     tokyo = Thresholds(business_days=True, time_zone="Asia/Tokyo")
     sunday_evening = datetime(2026, 11, 22, 18, tzinfo=UTC)  # Monday 03:00 in Tokyo
     assert tokyo.later(sunday_evening, days=1) == sunday_evening + timedelta(days=1)
@@ -362,11 +364,11 @@ OVERRIDES = Thresholds(
         (None, OrderFacts(), 30),
     ],
 )
-def test_the_first_override_that_fits_and_gives_the_number_wins_and_unknown_waits_longer(
+def test_the_first_matching_override_wins_and_an_uncertain_one_only_lengthens(
     carrier: Any, facts: OrderFacts, days: float
 ) -> None:
     of = order(parcel(step("in_transit", 40), carrier=carrier)).with_facts(facts)
-    assert the_one(of, "stalled", OVERRIDES).since == NOW - timedelta(days=40 - days)
+    assert find_one(of, "stalled", OVERRIDES).since == NOW - timedelta(days=40 - days)
 
 
 def test_an_order_without_parcels_has_a_shipping_method_and_no_carrier() -> None:
@@ -390,12 +392,14 @@ def test_an_order_without_parcels_has_a_shipping_method_and_no_carrier() -> None
         ({"overrides": [{"country": "DE", "stalled_days": -3}]}, "overrides.0.stalled_days"),
     ],
 )
-def test_a_wrong_threshold_is_named_with_what_to_do(fields: dict[str, Any], problem: str) -> None:
+def test_an_invalid_threshold_is_refused_with_field_and_remedy(
+    fields: dict[str, Any], problem: str
+) -> None:
     with pytest.raises(ValidationError, match=rf"(?s){problem}"):
         Thresholds.model_validate(fields)
 
 
-def test_thresholds_are_a_form_in_order() -> None:
+def test_the_form_of_thresholds_has_positions_and_descriptions() -> None:
     schema = Thresholds.model_json_schema()
     fields = schema["properties"]
     assert [form["position"] for form in fields.values()] == list(range(len(fields)))
@@ -439,7 +443,9 @@ THRESHOLDS = st.builds(
 
 
 @given(orders(), THRESHOLDS)
-def test_no_parcel_is_in_two_conditions_at_once(of: Order, thresholds: Thresholds) -> None:
+def test_most_urgent_returns_at_most_one_condition_per_parcel(
+    of: Order, thresholds: Thresholds
+) -> None:
     conditions = conditions_of(of, thresholds, NOW)
     kept = most_urgent(conditions)
     parcels = [condition.parcel and condition.parcel.fulfillment_id for condition in kept]
@@ -452,7 +458,7 @@ def test_no_parcel_is_in_two_conditions_at_once(of: Order, thresholds: Threshold
 
 
 @given(orders(), THRESHOLDS)
-def test_the_order_in_which_steps_and_parcels_come_does_not_matter(
+def test_conditions_do_not_depend_on_the_order_of_steps_and_parcels(
     of: Order, thresholds: Thresholds
 ) -> None:
     def as_set(of: Order) -> set[tuple[Any, ...]]:
@@ -468,7 +474,7 @@ def test_the_order_in_which_steps_and_parcels_come_does_not_matter(
 
 
 @given(orders(), THRESHOLDS, st.floats(min_value=0, max_value=90))
-def test_time_only_moves_conditions_forward(of: Order, thresholds: Thresholds, days: float) -> None:
+def test_later_times_only_add_conditions(of: Order, thresholds: Thresholds, days: float) -> None:
     later = NOW + timedelta(days=days)
     before = {(c.name, c.since) for c in conditions_of(of, thresholds, NOW)}
     after = {(c.name, c.since) for c in conditions_of(of, thresholds, later)}
@@ -483,7 +489,7 @@ def test_time_only_moves_conditions_forward(of: Order, thresholds: Thresholds, d
     DAYS,
     st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata"]),
 )
-def test_business_days_take_no_less_than_days_and_add_up(
+def test_business_days_add_up_and_are_never_shorter_than_days(
     start: datetime, first: float, second: float, zone: str
 ) -> None:
     thresholds = BUSINESS.model_copy(update={"time_zone": zone})

@@ -1,4 +1,4 @@
-"""Errors that replace others: no secret in a message, and none in a traceback."""
+"""Errors that replace others keep secrets out of messages and tracebacks."""
 
 import traceback
 
@@ -7,7 +7,7 @@ import pytest
 from prefect_tracktor.errors import InvalidInput, LedgerInUse, NotSent, replaced_errors
 
 
-def test_a_replaced_error_is_in_no_traceback() -> None:
+def test_a_replaced_error_appears_in_no_traceback() -> None:
     secret = "geheim".upper()
     with (
         pytest.raises(InvalidInput, match="cannot be read") as caught,
@@ -22,7 +22,7 @@ def _fail(error: Exception) -> Exception:
     raise AssertionError(error)
 
 
-def test_errors_of_this_package_and_other_kinds_pass() -> None:
+def test_replaced_errors_lets_our_own_and_other_errors_pass() -> None:
     for passing in (LedgerInUse("a run is at work"), OSError("other")):
         with pytest.raises(type(passing)), replaced_errors((LookupError, NotSent), _fail):
             raise passing

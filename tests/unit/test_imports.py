@@ -1,4 +1,4 @@
-"""A process imports what it uses: not Prefect for a name, not all flows for one."""
+"""Imports on first use: a process imports only the modules that it needs."""
 
 import ast
 import json
@@ -24,7 +24,7 @@ CODE = {
     **{name: f"from prefect_tracktor.flows import {name}" for name in FLOWS},
     "all": "from prefect_tracktor.flows import *\nassert 'parameters' not in vars(watch_shop)",
 }
-# in forks, since imports of Prefect take most of the time
+# in forks, as importing Prefect takes most of the time
 IMPORTS = textwrap.dedent("""
     import json, os, sys
 
@@ -41,13 +41,13 @@ IMPORTS = textwrap.dedent("""
 
 @pytest.fixture(scope="module")
 def imported() -> dict[str, set[str]]:
-    """The modules of a process that has run each line of code."""
+    """The imported modules after each line of code, by name."""
     command = [sys.executable, "-c", IMPORTS, json.dumps(CODE)]
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return {name: set(modules) for name, modules in map(json.loads, run.stdout.splitlines())}
 
 
-def test_the_packages_alone_import_no_prefect(imported: dict[str, set[str]]) -> None:
+def test_importing_the_packages_does_not_import_prefect(imported: dict[str, set[str]]) -> None:
     assert "prefect" not in imported["packages"]
 
 
@@ -56,40 +56,40 @@ def test_the_sandbox_starts_without_prefect(imported: dict[str, set[str]]) -> No
 
 
 @pytest.mark.parametrize(("name", "module"), FLOWS.items())
-def test_a_flow_is_imported_without_the_others(
+def test_importing_a_flow_does_not_import_other_flows(
     name: str, module: str, imported: dict[str, set[str]]
 ) -> None:
     of_flows = {name for name in imported[name] if name.startswith("prefect_tracktor.flows.")}
     assert of_flows == {f"prefect_tracktor.flows.{one}" for one in (module, "decorator")}
 
 
-def test_the_schema_of_a_run_form_is_made_when_it_is_asked_for(
+def test_importing_all_flows_makes_no_parameter_schema(
     imported: dict[str, set[str]],
 ) -> None:
     assert "prefect_tracktor.flows.watch" in imported["all"]
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.__name__))
-def test_type_checkers_are_told_where_each_name_is_from(package: ModuleType) -> None:
+def test_the_imports_for_type_checkers_match_the_public_names(package: ModuleType) -> None:
     tree = ast.parse(Path(str(package.__file__)).read_text("utf-8"))
-    told = {
+    imports = {
         name.asname: getattr(import_module(str(found.module)), name.name)
         for found in ast.walk(tree)
         if isinstance(found, ast.ImportFrom)
         for name in found.names
         if name.asname
     }
-    assert told == {name: getattr(package, name) for name in package.__all__}
+    assert imports == {name: getattr(package, name) for name in package.__all__}
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.__name__))
-def test_a_name_that_there_is_not_is_an_error(package: ModuleType) -> None:
+def test_an_unknown_public_name_raises_an_attribute_error(package: ModuleType) -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Mailr'"):
         _ = package.Mailr
     assert set(package.__all__) <= set(dir(package))
 
 
-def test_no_flow_has_the_name_of_a_module_beside_it_which_would_take_its_place() -> None:
+def test_no_flow_has_the_name_of_a_module_in_its_package() -> None:
     modules = {path.stem for path in Path(str(flows.__file__)).parent.glob("*.py")}
     assert not modules & set(flows.__all__)
     assert all(isinstance(getattr(flows, name), Flow) for name in flows.__all__ if name.islower())

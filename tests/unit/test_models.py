@@ -1,4 +1,4 @@
-"""What Tracktor answers is read in every form that is known or left open."""
+"""Parsing of Tracktor's responses in every known or possible form."""
 
 import datetime as dt
 from decimal import Decimal
@@ -125,23 +125,23 @@ def test_a_documented_order_is_typed() -> None:
 
 @pytest.mark.parametrize("empty", [None, "", [], {}])
 @pytest.mark.parametrize("field", sorted(set(FULFILLMENT) - {"fulfillment_id"}))
-def test_a_fulfillment_may_leave_any_field_but_its_id_empty(field: str, empty: object) -> None:
+def test_any_field_of_a_fulfillment_but_its_id_may_be_empty(field: str, empty: object) -> None:
     assert not getattr(fulfillment(**{field: empty}), field)
 
 
 @pytest.mark.parametrize("empty", [None, "", [], {}])
 @pytest.mark.parametrize("field", sorted(set(ORDER) - {"order_id"}))
-def test_an_order_may_leave_any_field_but_its_id_empty(field: str, empty: object) -> None:
+def test_any_field_of_an_order_but_its_id_may_be_empty(field: str, empty: object) -> None:
     assert not getattr(order(**{field: empty}), field)
 
 
-def test_missing_fields_are_empty() -> None:
+def test_missing_fields_of_orders_and_fulfillments_are_empty() -> None:
     assert Order.model_validate({"order_id": 1}).fulfillments == ()
     assert Fulfillment.model_validate({"fulfillment_id": 1}).carrier is None
 
 
 @pytest.mark.parametrize("value", [None, "", "12x", 1.5])
-def test_without_an_id_nothing_is_read(value: object) -> None:
+def test_an_object_without_an_id_is_invalid(value: object) -> None:
     with pytest.raises(ValidationError):
         order(order_id=value)
     with pytest.raises(ValidationError):
@@ -174,7 +174,7 @@ def test_flags_may_be_strings_or_numbers(value: object, flag: bool) -> None:
         (1793613600, dt.timedelta(0)),
     ],
 )
-def test_times_are_aware_whatever_their_form(written: object, offset: dt.timedelta) -> None:
+def test_times_in_any_format_become_aware(written: object, offset: dt.timedelta) -> None:
     created = order(order_created_at=written).order_created_at
     assert created is not None
     assert created.utcoffset() == offset
@@ -183,24 +183,24 @@ def test_times_are_aware_whatever_their_form(written: object, offset: dt.timedel
     assert latest.datetime == created
 
 
-def test_statuses_keyed_by_status_become_the_same_as_a_list() -> None:
+def test_steps_keyed_by_status_are_read_like_a_list() -> None:
     steps = [{"key": "delivered", "label": "Delivered"}, {"key": "sewing", "label": "Sewing"}]
     keyed = {"delivered": {"label": "Delivered"}, "sewing": "Sewing"}
     assert fulfillment(status=keyed).status == fulfillment(status=steps).status
 
 
-def test_lists_may_be_keyed_by_number() -> None:
+def test_lists_may_be_objects_keyed_by_number() -> None:
     assert order(fulfillments={"0": FULFILLMENT}).fulfillments == (fulfillment(),)
     assert order(statuses={"0": "in_transit"}).statuses == (ShipmentStatus.IN_TRANSIT,)
 
 
-def test_a_carrier_may_be_its_name() -> None:
+def test_a_carrier_may_be_given_as_its_name() -> None:
     carrier = fulfillment(carrier="UPS").carrier
     assert carrier is not None
     assert carrier.name == "UPS"
 
 
-def test_custom_and_new_statuses_pass_through() -> None:
+def test_unknown_statuses_and_exceptions_are_kept_as_text() -> None:
     parcel = fulfillment(shipment_status="Preparing your order", exception_status="customs_hold")
     assert parcel.shipment_status == "Preparing your order"
     assert parcel.exception_status == "customs_hold"
@@ -225,7 +225,7 @@ def test_a_parcel_is_delivered_by_its_status_or_its_latest_step(
 
 
 @pytest.mark.parametrize("status", ExceptionStatus)
-def test_every_exception_status_has_the_name_of_the_dashboard(status: ExceptionStatus) -> None:
+def test_every_exception_status_has_the_dashboards_label(status: ExceptionStatus) -> None:
     assert status.label[0].isupper()
     assert status.label != status
 
@@ -242,7 +242,7 @@ def test_every_exception_status_has_the_name_of_the_dashboard(status: ExceptionS
         ({"key": "sewing", "label": "", "name": None}, "sewing"),
     ],
 )
-def test_a_status_option_is_read_from_any_of_its_names(option: object, label: str) -> None:
+def test_a_status_option_may_have_any_of_several_name_fields(option: object, label: str) -> None:
     assert StatusOption.model_validate(option).label == label
 
 
@@ -250,14 +250,18 @@ def test_a_status_option_is_read_from_any_of_its_names(option: object, label: st
     ("status", "meant"),
     [("Sewing", True), (" SEWING ", True), ("sewing_stage", True), ("Sew", False), ("", False)],
 )
-def test_a_status_matches_by_label_or_key_in_any_letter_case(status: str, meant: bool) -> None:
+def test_a_status_option_matches_by_label_or_key_in_any_letter_case(
+    status: str, meant: bool
+) -> None:
     option = StatusOption.model_validate({"key": "sewing_stage", "label": "Sewing "})
     assert option.matches(status) is meant
 
 
 @pytest.mark.parametrize("id_field", ["id", "webhook_id"])
 @pytest.mark.parametrize("address_field", ["address", "url"])
-def test_a_webhook_is_read_in_both_forms(id_field: str, address_field: str) -> None:
+def test_a_webhook_may_have_alternative_names_for_id_and_address(
+    id_field: str, address_field: str
+) -> None:
     webhook = Webhook.model_validate(
         {id_field: "3", "topic": "order/delivered", address_field: "https://a.example"}
     )
@@ -265,16 +269,16 @@ def test_a_webhook_is_read_in_both_forms(id_field: str, address_field: str) -> N
     assert webhook.topic is WebhookTopic.ORDER_DELIVERED
 
 
-def test_a_topic_that_is_not_documented_can_be_read() -> None:
+def test_an_undocumented_webhook_topic_is_kept_as_text() -> None:
     webhook = Webhook.model_validate(
         {"id": 3, "topic": "order/ordered", "address": "https://a.example"}
     )
     assert webhook.topic == "order/ordered"
 
 
-def test_what_was_read_cannot_be_changed() -> None:
+def test_models_are_immutable() -> None:
     with pytest.raises(ValidationError):
-        order().order_email = "bob@example.com"  # type: ignore[misc]  # that is the point
+        order().order_email = "bob@example.com"  # type: ignore[misc]  # it must fail
 
 
 json_values = st.recursive(
@@ -333,7 +337,7 @@ def written_and_read_again(read: M) -> M:
 
 
 @given(data=wild_orders)
-def test_what_is_written_is_read_again_as_the_same_with_unknown_fields(
+def test_a_dumped_order_parses_to_the_same_order_with_unknown_fields(
     data: dict[str, Any],
 ) -> None:
     read = Order.model_validate(data)
@@ -344,7 +348,7 @@ def test_what_is_written_is_read_again_as_the_same_with_unknown_fields(
 
 
 @given(data=wild_orders)
-def test_all_times_are_aware(data: dict[str, Any]) -> None:
+def test_all_times_of_a_random_order_are_aware(data: dict[str, Any]) -> None:
     read = Order.model_validate(data)
     steps = [
         step for parcel in read.fulfillments for step in (parcel.latest_status, *parcel.status)
@@ -353,7 +357,7 @@ def test_all_times_are_aware(data: dict[str, Any]) -> None:
     assert all(moment.utcoffset() is not None for moment in moments if moment)
 
 
-# whatever JSON there is, with what forms of databases look like among it
+# any JSON, and values in database formats
 odd_values = st.recursive(
     st.none()
     | st.booleans()
@@ -375,7 +379,7 @@ odd_values = st.recursive(
 
 
 @given(field=st.sampled_from(sorted(set(ORDER) - {"order_id"})), value=odd_values)
-def test_whatever_stands_in_an_optional_field_the_order_is_read(field: str, value: Any) -> None:
+def test_an_order_parses_with_any_value_in_an_optional_field(field: str, value: Any) -> None:
     read = order(**{field: value})
     others = {name: entry for name, entry in order().model_dump().items() if name != field}
     assert {name: entry for name, entry in read.model_dump().items() if name != field} == others
@@ -385,9 +389,7 @@ def test_whatever_stands_in_an_optional_field_the_order_is_read(field: str, valu
 
 
 @given(field=st.sampled_from(sorted(set(FULFILLMENT) - {"fulfillment_id"})), value=odd_values)
-def test_whatever_stands_in_an_optional_field_of_a_parcel_it_is_read(
-    field: str, value: Any
-) -> None:
+def test_a_parcel_parses_with_any_value_in_an_optional_field(field: str, value: Any) -> None:
     read = order(fulfillments=[FULFILLMENT | {field: value}])
     [parcel] = read.fulfillments
     assert parcel.fulfillment_id == 7001
@@ -406,7 +408,7 @@ timeless = (
 
 
 @given(value=timeless)
-def test_what_is_no_time_is_never_recent(value: Any) -> None:
+def test_an_invalid_time_is_never_read_as_a_time(value: Any) -> None:
     step = {"key": "delivered", "datetime": value}
     parcel = fulfillment(shipment_status="delivered", latest_status=step, status=[])
     assert parcel.is_delivered
@@ -415,7 +417,7 @@ def test_what_is_no_time_is_never_recent(value: Any) -> None:
 
 
 @given(value=odd_values.filter(lambda value: isinstance(value, list | dict | bool)))
-def test_what_is_no_text_is_never_an_address(value: Any) -> None:
+def test_a_value_that_is_not_text_is_never_an_email_address(value: Any) -> None:
     read = order(order_email=value)
     is_wrapped = isinstance(value, dict) and next(iter(value), "").startswith("$")
     assert read.order_email is None or is_wrapped
@@ -429,13 +431,13 @@ def test_what_is_no_text_is_never_an_address(value: Any) -> None:
     | st.lists(st.text(min_size=1), min_size=2)
     | st.dictionaries(st.sampled_from("abc"), st.text(), min_size=1)
 )
-def test_what_is_no_status_is_unknown_and_not_absent(field: str, value: Any) -> None:
+def test_an_invalid_status_is_unreadable_and_not_absent(field: str, value: Any) -> None:
     parcel = fulfillment(**{field: value})
     known = parcel.fields_read & {"latest_status.key", "latest_status.label"}
     assert field in parcel.unreadable_fields or not (getattr(parcel, field) is None or known)
 
 
-def test_parts_that_cannot_be_read_are_named_with_a_dot() -> None:
+def test_unreadable_fields_of_parts_are_named_with_a_dot() -> None:
     latest = {"key": {"a": 1}, "datetime": "soon"}
     read = order(total_price="a lot", fulfillments=[FULFILLMENT | {"latest_status": latest}])
     assert read.unreadable_fields == {
@@ -447,14 +449,14 @@ def test_parts_that_cannot_be_read_are_named_with_a_dot() -> None:
     assert {"order_email", "fulfillments.shipment_status"} <= read.fields_read
 
 
-def test_a_parcel_without_an_id_leaves_the_parcels_unknown_and_says_so() -> None:
+def test_a_parcel_without_an_id_makes_the_orders_parcels_unreadable() -> None:
     read = order(fulfillments=[FULFILLMENT, {"shipment_status": "delivered"}])
     assert not read.fulfillments
     assert read.unreadable_fields == {"fulfillments"}
 
 
 @pytest.mark.parametrize("value", [2**63, 2**70, 0, -1, True, 10**400])
-def test_an_id_that_no_database_takes_is_none(value: int) -> None:
+def test_an_id_beyond_63_bits_or_below_one_is_invalid(value: int) -> None:
     with pytest.raises(ValidationError):
         fulfillment(fulfillment_id=value)
     assert "fulfillments" in order(fulfillments=[{"fulfillment_id": value}]).unreadable_fields
@@ -496,7 +498,7 @@ def test_an_exception_is_read_by_key_or_label_in_any_spelling(
 
 
 @pytest.mark.parametrize("written", [True, 17, ["expired", "pending"], {"code": 17}])
-def test_an_exception_that_cannot_be_read_is_no_absent_one(written: object) -> None:
+def test_an_invalid_exception_is_unreadable_and_not_absent(written: object) -> None:
     assert "exception_status" in fulfillment(exception_status=written).unreadable_fields
 
 
@@ -509,14 +511,16 @@ def test_an_exception_that_cannot_be_read_is_no_absent_one(written: object) -> N
         ("order_id", {"$numberLong": "5001"}, 5001),
     ],
 )
-def test_a_parcel_may_have_forms_of_databases(field: str, written: object, read: object) -> None:
+def test_a_parcel_may_have_values_in_database_formats(
+    field: str, written: object, read: object
+) -> None:
     assert getattr(fulfillment(**{field: written}), field) == read
 
 
 @pytest.mark.parametrize(
     "latest", ["Delivered", {"label": "Delivered"}, {"key": {"key": "delivered"}}]
 )
-def test_a_delivery_is_seen_in_whatever_form_the_latest_step_has(latest: object) -> None:
+def test_a_delivery_is_recognized_in_any_form_of_the_latest_step(latest: object) -> None:
     assert fulfillment(latest_status=latest).is_delivered
 
 
@@ -538,7 +542,7 @@ def test_a_webhook_id_may_be_text(written: object, read: object) -> None:
 
 
 @pytest.mark.parametrize("written", ["", "../orders/7", "a b", None, [], True, 1.5])
-def test_a_webhook_without_a_usable_id_is_not_read(written: object) -> None:
+def test_a_webhook_without_a_usable_id_is_invalid(written: object) -> None:
     with pytest.raises(ValidationError):
         Webhook.model_validate(
             {"id": written, "topic": "order/all", "address": "https://a.example"}
@@ -551,36 +555,33 @@ MISPLACED: list[Any] = [SECRET, {SECRET: SECRET}, [SECRET], [[SECRET]], {"key": 
 
 @pytest.mark.parametrize("value", MISPLACED)
 @pytest.mark.parametrize("field", sorted(ORDER))
-def test_an_error_tells_nothing_of_a_customer(field: str, value: object) -> None:
-    # whether or not it can be read in this place
+def test_errors_and_reprs_of_an_order_hold_no_customer_data(field: str, value: object) -> None:
     try:
-        said = repr(order(**{field: value})) if field not in {"order_name", "statuses"} else ""
+        text = repr(order(**{field: value})) if field not in {"order_name", "statuses"} else ""
     except ValidationError as error:
-        said = f"{error!s} {error!r}"
-    assert SECRET not in said
+        text = f"{error!s} {error!r}"
+    assert SECRET not in text
 
 
 @pytest.mark.parametrize("value", MISPLACED)
 @pytest.mark.parametrize(
     "field", sorted(set(FULFILLMENT) - {"shipment_status", "exception_status"})
 )
-def test_an_error_in_a_parcel_tells_nothing_of_a_customer(field: str, value: object) -> None:
+def test_errors_and_reprs_of_a_parcel_hold_no_customer_data(field: str, value: object) -> None:
     try:
-        said = repr(order(fulfillments=[FULFILLMENT | {field: value}]))
+        text = repr(order(fulfillments=[FULFILLMENT | {field: value}]))
     except ValidationError as error:
-        said = f"{error!s} {error!r}"
-    assert SECRET not in said
+        text = f"{error!s} {error!r}"
+    assert SECRET not in text
 
 
-def test_a_repr_shows_ids_and_statuses_and_no_customer() -> None:
-    said = f"{order()!r} {order()!s} {[order()]}"
-    assert "5001" in said
-    assert not any(str(ORDER[field]) in said for field in PERSONAL)
+def test_a_repr_shows_ids_and_statuses_and_no_customer_data() -> None:
+    text = f"{order()!r} {order()!s} {[order()]}"
+    assert "5001" in text
+    assert not any(str(ORDER[field]) in text for field in PERSONAL)
 
 
-def test_a_cancelled_parcel_was_not_shipped_and_a_cancelled_tracking_is_no_cancelled_parcel() -> (
-    None
-):
+def test_a_cancelled_fulfillment_cancels_a_parcel_and_a_cancelled_alert_does_not() -> None:
     sent = {"tracking_number": "1Z1", "latest_status": {"key": "in_transit"}}
     assert fulfillment(**sent).has_shipped
     assert not fulfillment(fulfillment_status="cancelled", **sent).has_shipped
@@ -600,7 +601,7 @@ def test_a_cancelled_parcel_was_not_shipped_and_a_cancelled_tracking_is_no_cance
         ({"fulfillments": [{"fulfillment_id": 7, "fulfillment_status": "partial"}]}, True, False),
     ],
 )
-def test_whether_an_order_was_shipped_does_not_depend_on_its_manual_status(
+def test_has_shipped_does_not_depend_on_the_manual_status(
     fields: dict[str, Any], shipped: bool, in_full: bool
 ) -> None:
     order = Order.model_validate({"order_id": 1, "statuses": ["Cutting"]} | fields)
@@ -611,8 +612,8 @@ def test_whether_an_order_was_shipped_does_not_depend_on_its_manual_status(
 @pytest.mark.parametrize(
     "value", [True, 0, 2, -1.5, float("nan"), 10**30, "²", [[]], [3], {"a": {"b": 1}}, [None, {}]]
 )
-def test_an_undocumented_field_of_any_type_hinders_nothing(field: str, value: Any) -> None:
-    # `Fulfillment.status` is a documented one
+def test_an_undocumented_field_of_any_type_raises_no_error(field: str, value: Any) -> None:
+    # with a prefix, as `Fulfillment.status` is documented
     odd = Order.model_validate({"order_id": 1, field: value, "fulfillments": [FULFILLMENT]})
     parcel = Fulfillment.model_validate({"fulfillment_id": 7, f"order_{field}": value})
     assert odd.is_cancelled in {True, False}
@@ -624,5 +625,5 @@ def test_an_undocumented_field_of_any_type_hinders_nothing(field: str, value: An
     ("status", "cancelled"),
     [("voided", True), ({"key": "voided"}, True), (["voided"], True), (["paid", "voided"], False)],
 )
-def test_a_status_says_cancelled_in_any_form(status: Any, cancelled: bool) -> None:
+def test_a_status_field_can_mean_cancelled_in_any_form(status: Any, cancelled: bool) -> None:
     assert Order.model_validate({"order_id": 1, "status": status}).is_cancelled is cancelled

@@ -1,4 +1,4 @@
-"""Every public name has a docstring, and so have its public methods and properties."""
+"""Docstrings of all public names, their methods and properties."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ PACKAGES = [prefect_tracktor, deploy, events, flows, sandbox, setup, tracking, w
 
 
 def public_names() -> dict[str, Any]:
-    """Names in an `__all__`, and the tasks, which their module holds beside its imports."""
+    """Names in an `__all__`, and the tasks."""
     names = {f"{p.__name__}.{name}": getattr(p, name) for p in PACKAGES for name in p.__all__}
     return names | {f"tasks.{n}": value for n, value in vars(tasks).items() if is_of(value, Task)}
 

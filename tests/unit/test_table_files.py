@@ -1,4 +1,4 @@
-"""Tables in files: complete or not there, and no formula in a spreadsheet."""
+"""Table files: complete or absent, without formulas for spreadsheets."""
 
 import csv
 import json
@@ -30,8 +30,8 @@ ROW = {
 }
 
 
-def write(address: str, *rows: dict[str, object], options: str = "") -> None:
-    with TableFiles({address: COLUMNS}, storage_options=options) as files:
+def write(address: str, *rows: dict[str, object]) -> None:
+    with TableFiles({address: COLUMNS}) as files:
         for row in rows:
             files.write(address, row)
         files.finish()
@@ -46,7 +46,7 @@ def test_a_csv_file_has_a_header_and_plain_values(tmp_path: Path) -> None:
     ]
 
 
-def test_a_json_lines_file_has_an_object_a_line(tmp_path: Path) -> None:
+def test_a_json_lines_file_has_one_object_per_line(tmp_path: Path) -> None:
     write(str(tmp_path / "t.jsonl"), ROW, {"id": 2})
     first, second = map(json.loads, (tmp_path / "t.jsonl").read_text("utf-8").splitlines())
     assert first == ROW | {"price": 59.9, "at": "2026-11-02T10:00:00+00:00"}
@@ -72,42 +72,42 @@ def test_a_json_lines_file_has_an_object_a_line(tmp_path: Path) -> None:
         "\tx",
     ],
 )
-def test_text_is_no_formula(formula: str) -> None:
+def test_text_that_starts_a_formula_gets_an_apostrophe(formula: str) -> None:
     assert re.match(r"'|[\s\"\u200b\ufeff]+'", safe_cell(formula))
     assert safe_cell(formula).replace("'", "") == formula
 
 
 @pytest.mark.parametrize("text", ["x;=1", "x; =1", "x\n=1", "x\r\n@y", 'x";=1', "a;-b"])
-def test_nor_where_a_spreadsheet_begins_another_cell(text: str) -> None:
+def test_a_formula_after_a_cell_separator_gets_an_apostrophe(text: str) -> None:
     cells = safe_cell(text).replace("\r", ";").replace("\n", ";").split(";")
     assert not [cell for cell in cells if cell.strip('" ').startswith(("=", "+", "-", "@"))]
 
 
 @pytest.mark.parametrize("text", ["", "In transit", "#1001", "a=b", "DHL-Express", "1-2", "x, y"])
-def test_usual_text_stays_as_it_is(text: str) -> None:
+def test_ordinary_text_is_unchanged_in_a_csv_cell(text: str) -> None:
     assert safe_cell(text) == text
 
 
-def test_numbers_stay_numbers(tmp_path: Path) -> None:
+def test_negative_numbers_get_no_apostrophe(tmp_path: Path) -> None:
     write(str(tmp_path / "t.csv"), ROW | {"price": Decimal("-5.00"), "id": -1})
     assert "-1," in (tmp_path / "t.csv").read_text().splitlines()[1]
     assert ",-5.00," in (tmp_path / "t.csv").read_text().splitlines()[1]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
-def test_any_text_comes_back_without_the_apostrophes(text: str) -> None:
+def test_escaping_a_cell_only_adds_apostrophes(text: str) -> None:
     assert safe_cell(text).replace("'", "") == text.replace("'", "")
     assert not safe_cell(text).startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
 
 
-def test_any_address_of_fsspec_is_written_to() -> None:
+def test_a_table_can_be_written_to_any_fsspec_address() -> None:
     write("memory://bucket/t.jsonl", {"id": 1})
     storage = fsspec.filesystem("memory")
     assert json.loads(storage.cat_file("/bucket/t.jsonl"))["id"] == 1
     assert [name for name in storage.ls("/bucket", detail=False) if ".part" in name] == []
 
 
-def test_a_file_is_replaced_when_the_new_one_is_complete(tmp_path: Path) -> None:
+def test_a_table_file_is_replaced_when_the_new_one_is_complete(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     write(str(file), {"id": 1})
     before = file.read_text()
@@ -119,7 +119,7 @@ def test_a_file_is_replaced_when_the_new_one_is_complete(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
-def test_an_error_leaves_the_earlier_files_and_nothing_else(tmp_path: Path) -> None:
+def test_an_error_while_writing_keeps_the_previous_files(tmp_path: Path) -> None:
     write(str(tmp_path / "one.csv"), {"id": 1})
     one, two = str(tmp_path / "one.csv"), str(tmp_path / "two.csv")
     before = (tmp_path / "one.csv").read_text()
@@ -142,7 +142,7 @@ KILLED = textwrap.dedent("""
 """)
 
 
-def test_a_killed_process_leaves_no_half_file(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_no_incomplete_table_file(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(file)], stdout=subprocess.PIPE, text=True
@@ -167,7 +167,7 @@ def test_a_killed_process_leaves_no_half_file(tmp_path: Path) -> None:
         ("s3://bucket/t.csv?token=geheim", r"t\.csv.*: cannot be written \(ImportError\); install"),
     ],
 )
-def test_where_nothing_can_be_written_is_named_without_secrets(
+def test_an_unwritable_address_is_named_without_secrets(
     address: str, problem: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()

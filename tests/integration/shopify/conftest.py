@@ -1,4 +1,4 @@
-"""A sandbox whose present is now, and the credentials of its Shopify."""
+"""A sandbox with the current time, and credentials for its Shopify."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ def tracktor() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def shopify_credentials(tracktor: Sandbox) -> ShopifyCredentials:
-    """Those of a Dev Dashboard app."""
+    """Credentials of a Dev Dashboard app."""
     return ShopifyCredentials.model_validate(
         {
             "shop": "sandbox-shop.myshopify.com",

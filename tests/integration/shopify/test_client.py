@@ -1,4 +1,4 @@
-"""The Shopify client: its token, its patience, and what it makes of answers."""
+"""Shopify client: access tokens, retries, throttling, parsing of responses."""
 
 import json
 import logging
@@ -37,15 +37,15 @@ def data(value: Any, **more: Any) -> bytes:
     return answer(body=json.dumps({"data": value} | more))
 
 
-def refused(code: str, message: str = "no", **more: Any) -> bytes:
+def error_response(code: str, message: str = "no", **more: Any) -> bytes:
     errors = [{"message": message, "extensions": {"code": code}}]
     return answer(body=json.dumps({"errors": errors, "data": None} | more))
 
 
 def client_of(server: ScriptedServer, **options: Any) -> ShopifyClient:
-    """By default with an access token; else with a client id and a client secret."""
-    way_in = {} if "client_id" in options else {"access_token": TOKEN}
-    fields = {"shop": "your-store", "base_url": server.address} | way_in | options
+    """Make a client with an access token, or with the client id and secret in `options`."""
+    login = {} if "client_id" in options else {"access_token": TOKEN}
+    fields = {"shop": "your-store", "base_url": server.address} | login | options
     return ShopifyCredentials.model_validate(fields).get_client()
 
 
@@ -65,7 +65,7 @@ def _without_pauses() -> Iterator[None]:
         yield
 
 
-def test_a_query_carries_the_token_and_goes_to_the_version() -> None:
+def test_a_shopify_query_sends_the_token_to_the_api_version() -> None:
     with ScriptedServer([data(SCOPES)]) as server, client_of(server) as client:
         assert client.granted_scopes() == {"read_orders"}
     [request] = server.requests
@@ -74,7 +74,7 @@ def test_a_query_carries_the_token_and_goes_to_the_version() -> None:
     assert "shopify-search-query-debug: 1" in request.headers
 
 
-def test_an_app_exchanges_its_secret_as_a_form_once_for_all_its_clients() -> None:
+def test_clients_of_one_shopify_app_share_one_access_token() -> None:
     granted = answer(body=f'{{"access_token": "{TOKEN}", "scope": "", "expires_in": 86399}}')
     with ScriptedServer([granted, data(SCOPES)]) as server:
         for _ in range(2):
@@ -88,21 +88,21 @@ def test_an_app_exchanges_its_secret_as_a_form_once_for_all_its_clients() -> Non
     assert all(f"x-shopify-access-token: {TOKEN}" in query.headers for query in queries)
 
 
-def test_many_threads_get_one_token(
+def test_concurrent_threads_request_one_shopify_token(
     shopify_credentials: ShopifyCredentials, tracktor: Sandbox
 ) -> None:
     begin = threading.Barrier(8)
 
-    def ask(_number: int) -> None:
+    def verify(_number: int) -> None:
         begin.wait()
         shopify_credentials.verify()
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(ask, range(8)))
+        list(threads.map(verify, range(8)))
     assert tracktor.shopify.grants == 1
 
 
-def test_a_token_is_renewed_before_its_end(
+def test_a_shopify_token_is_renewed_before_it_expires(
     shopify_credentials: ShopifyCredentials, tracktor: Sandbox
 ) -> None:
     tracktor.shopify.rules = ShopifyRules(token_seconds=299)
@@ -117,7 +117,7 @@ def test_a_token_is_renewed_before_its_end(
     assert tracktor.shopify.grants == 4
 
 
-def test_a_token_that_is_refused_is_renewed_once(
+def test_a_rejected_shopify_token_is_renewed_once(
     shopify_credentials: ShopifyCredentials, tracktor: Sandbox
 ) -> None:
     with shopify_credentials.get_client() as client:
@@ -134,21 +134,21 @@ def test_a_token_that_is_refused_is_renewed_once(
 
 FAILURES = {
     "dropped": DROP,
-    "cut off": answer(body='{"data": {"cur', length=500),
+    "truncated": answer(body='{"data": {"cur', length=500),
     "half JSON": answer(body='{"data": {"cur'),
     "HTML page": answer(body="<html>Something went wrong</html>"),
     "empty": answer(body=""),
     "502": answer(502, "<html>"),
     "503": answer(503),
     "429": answer(429),
-    "internal error": refused("INTERNAL_SERVER_ERROR"),
-    "throttled": refused("THROTTLED"),
+    "internal error": error_response("INTERNAL_SERVER_ERROR"),
+    "throttled": error_response("THROTTLED"),
 }
 
 
 @pytest.mark.usefixtures("_without_pauses")
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
-def test_a_query_is_repeated_until_the_error_has_passed(failure: bytes) -> None:
+def test_a_shopify_query_is_retried_after_a_temporary_error(failure: bytes) -> None:
     with ScriptedServer([failure, failure, data(SCOPES)]) as server, client_of(server) as client:
         client.granted_scopes()
     assert len(server.requests) == 3
@@ -164,13 +164,17 @@ REFUSALS: dict[str, tuple[bytes, type[TracktorError], str]] = {
     "402": (answer(402), UnprocessableValue, "frozen"),
     "302": (answer(302, headers="Location: https://evil.example\r\n"), InvalidResponse, "shop of"),
     "denied": (
-        refused("ACCESS_DENIED", "no access"),
+        error_response("ACCESS_DENIED", "no access"),
         AuthenticationError,
         "no access.*Dev Dashboard",
     ),
-    "costly": (refused("MAX_COST_EXCEEDED"), TooCostly, "smaller page"),
-    "undefined": (refused("undefinedField", "no such field"), UnprocessableValue, "no such field"),
-    "words": (
+    "costly": (error_response("MAX_COST_EXCEEDED"), TooCostly, "smaller page"),
+    "undefined": (
+        error_response("undefinedField", "no such field"),
+        UnprocessableValue,
+        "no such field",
+    ),
+    "plain text": (
         answer(body='{"errors": "ask ada@example.com"}'),
         UnprocessableValue,
         r"query\. Check",
@@ -182,7 +186,7 @@ REFUSALS: dict[str, tuple[bytes, type[TracktorError], str]] = {
 
 
 @pytest.mark.parametrize(("reply", "kind", "words"), REFUSALS.values(), ids=REFUSALS.keys())
-def test_what_waiting_cannot_help_is_said_at_once(
+def test_a_permanent_shopify_error_is_raised_without_a_retry(
     reply: bytes, kind: type[TracktorError], words: str
 ) -> None:
     with (
@@ -202,7 +206,7 @@ def test_what_waiting_cannot_help_is_said_at_once(
         (403, "{}"),
     ],
 )
-def test_a_refused_grant_says_what_to_check(status: int, body: str) -> None:
+def test_a_rejected_token_request_names_client_id_and_secret(status: int, body: str) -> None:
     with (
         ScriptedServer([answer(status, body)]) as server,
         client_of(server, client_id="abc", client_secret=TOKEN) as client,
@@ -212,7 +216,7 @@ def test_a_refused_grant_says_what_to_check(status: int, body: str) -> None:
     assert TOKEN not in str(caught.value)
 
 
-def test_data_beside_errors_is_not_taken() -> None:
+def test_a_shopify_response_with_errors_is_rejected_despite_its_data() -> None:
     errors = [{"message": "not all data available", "extensions": {}}]
     with (
         ScriptedServer([data(SCOPES, errors=errors)]) as server,
@@ -234,7 +238,7 @@ def test_data_beside_errors_is_not_taken() -> None:
         {"orders": None},
     ],
 )
-def test_an_unreadable_page_is_refused_as_a_whole(orders: Any) -> None:
+def test_a_shopify_page_with_one_invalid_order_is_rejected(orders: Any) -> None:
     with (
         ScriptedServer([data(orders)]) as server,
         client_of(server) as client,
@@ -252,7 +256,7 @@ def test_an_unreadable_page_is_refused_as_a_whole(orders: Any) -> None:
         {"shippingAddress": {"countryCodeV2": "ZZZ"}, "shippingLine": {"title": None}},
     ],
 )
-def test_a_fact_that_is_missing_or_odd_is_unknown_and_the_order_is_found(fields: Any) -> None:
+def test_a_shopify_order_with_an_unreadable_fact_is_still_found(fields: Any) -> None:
     with (
         ScriptedServer([data(page([node(**fields)]))]) as server,
         client_of(server) as client,
@@ -275,7 +279,7 @@ def test_a_fact_that_is_missing_or_odd_is_unknown_and_the_order_is_found(fields:
         ([{"path": ["orders"]}, {"path": ["orders", "shippingAddress"]}], AuthenticationError),
     ],
 )
-def test_addresses_that_are_denied_differ_from_orders_that_are(
+def test_denied_addresses_raise_another_error_than_denied_orders(
     errors: list[dict[str, Any]], kind: type[Exception]
 ) -> None:
     denied = [
@@ -284,10 +288,10 @@ def test_addresses_that_are_denied_differ_from_orders_that_are(
     with (
         ScriptedServer([answer(body=json.dumps({"errors": denied}))]) as server,
         client_of(server) as client,
-        pytest.raises(AuthenticationError) as refused,
+        pytest.raises(AuthenticationError) as caught,
     ):
         client.list_orders("")
-    assert type(refused.value) is kind
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize(
@@ -305,7 +309,7 @@ def test_addresses_that_are_denied_differ_from_orders_that_are(
         (["DELIVERED"] * 10, False),
     ],
 )
-def test_an_order_is_delivered_when_every_parcel_surely_is(
+def test_an_order_counts_as_delivered_if_all_its_parcels_are(
     statuses: list[str | None], delivered: bool
 ) -> None:
     parcels = [{"displayStatus": status} for status in statuses]
@@ -317,11 +321,11 @@ def test_an_order_is_delivered_when_every_parcel_surely_is(
     assert order.is_delivered is delivered
 
 
-def test_a_throttled_query_waits_until_there_are_enough_points() -> None:
+def test_a_throttled_query_waits_until_enough_points_are_restored() -> None:
     throttle = {"maximumAvailable": 1000, "currentlyAvailable": 5, "restoreRate": 100}
     cost = {"cost": {"requestedQueryCost": 25, "actualQueryCost": None, "throttleStatus": throttle}}
     with (
-        ScriptedServer([refused("THROTTLED", extensions=cost), data(SCOPES)]) as server,
+        ScriptedServer([error_response("THROTTLED", extensions=cost), data(SCOPES)]) as server,
         client_of(server) as client,
     ):
         client.granted_scopes()
@@ -329,11 +333,11 @@ def test_a_throttled_query_waits_until_there_are_enough_points() -> None:
     assert second.at - first.at >= 0.2
 
 
-def test_a_wait_beyond_the_budget_is_said_at_once_instead() -> None:
+def test_a_throttled_query_fails_at_once_if_the_wait_exceeds_the_budget() -> None:
     throttle = {"currentlyAvailable": 0, "restoreRate": 0.01}
     cost = {"cost": {"requestedQueryCost": 500, "throttleStatus": throttle}}
     with (
-        ScriptedServer([refused("THROTTLED", extensions=cost)]) as server,
+        ScriptedServer([error_response("THROTTLED", extensions=cost)]) as server,
         client_of(server) as client,
         pytest.raises(RateLimited, match="THROTTLED"),
     ):
@@ -341,7 +345,7 @@ def test_a_wait_beyond_the_budget_is_said_at_once_instead() -> None:
     assert len(server.requests) == 1
 
 
-def test_pages_are_asked_for_no_faster_than_points_come_back(
+def test_pages_are_requested_at_the_rate_that_points_are_restored(
     shopify_credentials: ShopifyCredentials, tracktor: Sandbox
 ) -> None:
     tracktor.shopify.rules = ShopifyRules(bucket_points=200, restored_per_second=2000)
@@ -352,7 +356,7 @@ def test_pages_are_asked_for_no_faster_than_points_come_back(
 
 
 @pytest.mark.parametrize("drop", [b"HTTP/1.1 100 Continue\r\n\r\n", b"x"])
-def test_an_answer_that_never_begins_is_given_up_on(drop: bytes) -> None:
+def test_a_response_that_never_starts_times_out(drop: bytes) -> None:
     limits = TransportLimits(call_timeout_seconds=0.3, max_attempts=1)
     with (
         DrippingServer(b"", drop) as server,
@@ -362,7 +366,7 @@ def test_an_answer_that_never_begins_is_given_up_on(drop: bytes) -> None:
         client.granted_scopes()
 
 
-def test_a_server_that_is_not_there_is_named_as_such() -> None:
+def test_an_unreachable_shopify_server_raises_a_connection_error() -> None:
     with ScriptedServer([]) as stopped:
         pass
     with (
@@ -374,7 +378,7 @@ def test_a_server_that_is_not_there_is_named_as_such() -> None:
 
 @pytest.mark.usefixtures("_without_pauses")
 @pytest.mark.parametrize("failure", [*FAILURES.values(), answer(401, f'{{"errors": "{TOKEN}"}}')])
-def test_no_error_and_no_log_line_holds_the_token(
+def test_errors_and_logs_do_not_contain_the_access_token(
     failure: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -385,7 +389,7 @@ def test_no_error_and_no_log_line_holds_the_token(
     ):
         client.granted_scopes()
     error = caught.value
-    seen = f"{error!r} {error} {error.__cause__!r} {error.__context__!r} {caplog.text}"
-    seen += "".join(str(vars(record)) for record in caplog.records)
-    assert TOKEN not in seen
+    shown = f"{error!r} {error} {error.__cause__!r} {error.__context__!r} {caplog.text}"
+    shown += "".join(str(vars(record)) for record in caplog.records)
+    assert TOKEN not in shown
     assert isinstance(error, AuthenticationError | ServerError | RateLimited | APIConnectionError)

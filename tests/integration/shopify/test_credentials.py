@@ -1,4 +1,4 @@
-"""The Shopify credentials: what is accepted and refused, what is hidden, and their way on."""
+"""Shopify credentials: validation, hidden secrets, and `verify`."""
 
 import pickle
 import string
@@ -16,12 +16,12 @@ from prefect_tracktor.sandbox import Sandbox, ShopifyRules
 SECRET = "s3cret-to-hide"
 
 
-def shop_of(pasted: str) -> str:
-    return ShopifyCredentials(shop=pasted, access_token=SecretStr(SECRET)).shop
+def shop_of(given_shop: str) -> str:
+    return ShopifyCredentials(shop=given_shop, access_token=SecretStr(SECRET)).shop
 
 
 @pytest.mark.parametrize(
-    "pasted",
+    "given_shop",
     [
         "your-store.myshopify.com",
         "your-store",
@@ -33,12 +33,12 @@ def shop_of(pasted: str) -> str:
         "admin.shopify.com/store/your-store",
     ],
 )
-def test_what_people_paste_is_understood(pasted: str) -> None:
-    assert shop_of(pasted) == "your-store.myshopify.com"
+def test_a_handle_or_admin_address_becomes_the_shop_domain(given_shop: str) -> None:
+    assert shop_of(given_shop) == "your-store.myshopify.com"
 
 
 @pytest.mark.parametrize(
-    "pasted",
+    "given_shop",
     [
         "",
         "www.your-store.com",
@@ -56,18 +56,18 @@ def test_what_people_paste_is_understood(pasted: str) -> None:
         "https://admin.shopify.com/",
     ],
 )
-def test_another_host_is_refused_as_a_secret_would_go_there(pasted: str) -> None:
+def test_a_host_outside_of_shopify_is_rejected_as_the_shop(given_shop: str) -> None:
     with pytest.raises(ValidationError, match="such as your-store"):
-        shop_of(pasted)
+        shop_of(given_shop)
 
 
 PIECES = ("your-store", ".myshopify.com", "https://", "admin.shopify.com/store/", "evil.example")
 
 
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=2), max_size=6).map("".join))
-def test_whatever_is_pasted_the_secret_goes_to_shopify_only(pasted: str) -> None:
+def test_an_accepted_shop_is_always_a_myshopify_domain(given_shop: str) -> None:
     try:
-        shop = shop_of(pasted)
+        shop = shop_of(given_shop)
     except ValidationError:
         return
     handle, _, rest = shop.partition(".")
@@ -94,7 +94,7 @@ def test_whatever_is_pasted_the_secret_goes_to_shopify_only(pasted: str) -> None
         ({"access_token": SECRET, "shop": "shop.example"}, "shop must be the shop's own domain"),
     ],
 )
-def test_what_cannot_be_right_is_refused_without_repeating_it(
+def test_an_error_about_credentials_does_not_contain_the_secret(
     values: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(ValidationError, match=problem) as caught:
@@ -102,7 +102,7 @@ def test_what_cannot_be_right_is_refused_without_repeating_it(
     assert SECRET not in str(caught.value)
 
 
-def test_no_secret_shows() -> None:
+def test_shopify_credentials_hide_secrets_in_their_repr() -> None:
     for values in (
         {"access_token": SECRET},
         {"client_id": SECRET, "client_secret": SECRET},
@@ -111,7 +111,7 @@ def test_no_secret_shows() -> None:
         assert SECRET not in f"{credentials!r} {credentials} {credentials.get_client()!r}"
 
 
-def test_the_token_is_no_part_of_the_block(
+def test_a_requested_token_is_not_pickled_with_the_credentials(
     shopify_credentials: ShopifyCredentials, tracktor: Sandbox
 ) -> None:
     before = pickle.dumps(shopify_credentials)
@@ -123,7 +123,7 @@ def test_the_token_is_no_part_of_the_block(
 
 
 @pytest.mark.parametrize("scope", ["read_orders", "write_orders"])
-def test_right_credentials_are_verified(
+def test_verify_accepts_an_app_with_a_scope_for_orders(
     shopify_credentials: ShopifyCredentials, tracktor: Sandbox, scope: str
 ) -> None:
     tracktor.shopify.rules = ShopifyRules(scopes=frozenset({scope}))
@@ -131,7 +131,7 @@ def test_right_credentials_are_verified(
     assert tracktor.shopify.searches == []
 
 
-def test_a_missing_scope_is_named_with_what_to_do(
+def test_verify_names_a_missing_scope_and_the_remedy(
     shopify_credentials: ShopifyCredentials, tracktor: Sandbox
 ) -> None:
     tracktor.shopify.rules = ShopifyRules(scopes=frozenset({"read_products"}))
@@ -139,7 +139,7 @@ def test_a_missing_scope_is_named_with_what_to_do(
         shopify_credentials.verify()
 
 
-def test_a_wrong_app_is_named_as_such(tracktor: Sandbox) -> None:
+def test_verify_rejects_a_wrong_client_secret(tracktor: Sandbox) -> None:
     wrong = ShopifyCredentials.model_validate(
         {
             "shop": "sandbox-shop",
@@ -153,7 +153,7 @@ def test_a_wrong_app_is_named_as_such(tracktor: Sandbox) -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_a_wrong_token_is_named_as_such_and_not_tried_twice(tracktor: Sandbox) -> None:
+def test_verify_rejects_a_wrong_access_token_without_a_retry(tracktor: Sandbox) -> None:
     wrong = ShopifyCredentials.model_validate(
         {"shop": "sandbox-shop", "access_token": SECRET, "base_url": tracktor.shopify_url}
     )
@@ -164,7 +164,7 @@ def test_a_wrong_token_is_named_as_such_and_not_tried_twice(tracktor: Sandbox) -
 
 @pytest.mark.usefixtures("prefect_api")
 @pytest.mark.anyio
-async def test_a_saved_block_keeps_its_secret_to_itself_and_works_when_loaded(
+async def test_a_saved_shopify_block_hides_its_secret_and_works_when_loaded(
     shopify_credentials: ShopifyCredentials,
 ) -> None:
     await shopify_credentials.asave("shopify-test")

@@ -1,4 +1,4 @@
-"""Orders found in Shopify: all that meet the conditions, each once, and no others."""
+"""Orders found by a search in Shopify."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,15 +25,15 @@ from prefect_tracktor.sandbox.search import MalformedSearch, parse_search
 from prefect_tracktor.sources import FoundOrder, OrderSource, iter_orders, shopify
 from tests.support.scripted import ScriptedServer, answer
 
-EVERYTHING = ShopifyRules(scopes=frozenset({"read_orders", "read_all_orders"}))
+ALL_SCOPES = ShopifyRules(scopes=frozenset({"read_orders", "read_all_orders"}))
 
 Orders = Callable[..., ShopifyOrders]
 
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    # the present by this test: a shop that is minutes old has an order less within 45 days
-    with Sandbox(Shop(orders=600, now=datetime.now(UTC)), shopify=EVERYTHING) as sandbox:
+    # the current time: in an older shop, fewer orders are within 45 days
+    with Sandbox(Shop(orders=600, now=datetime.now(UTC)), shopify=ALL_SCOPES) as sandbox:
         yield sandbox
 
 
@@ -66,7 +66,7 @@ def expected(
     ]
 
 
-def under_way(order: dict[str, Any]) -> bool:
+def is_undelivered(order: dict[str, Any]) -> bool:
     return any(parcel["shipment_status"] != "delivered" for parcel in order["fulfillments"])
 
 
@@ -74,23 +74,23 @@ def is_incomplete(order: dict[str, Any]) -> bool:
     return int(order["order_id"]) % 3 == 0
 
 
-def test_it_is_a_source_of_orders(orders: Orders) -> None:
+def test_shopify_orders_are_an_order_source(orders: Orders) -> None:
     assert isinstance(orders(), OrderSource)
     assert list(iter_orders(orders())) == list(orders().find_orders())
 
 
-def test_by_default_orders_of_45_days_of_which_a_parcel_has_not_arrived(
+def test_recent_orders_with_an_undelivered_parcel_are_found_by_default(
     tracktor: Sandbox, orders: Orders
 ) -> None:
     ids = orders().find_orders()
     found = list(ids.order_ids)
-    assert found == expected(tracktor.shop, under_way, days=45)
+    assert found == expected(tracktor.shop, is_undelivered, days=45)
     assert len(found) > 100
     sent = expected(tracktor.shop, lambda order: bool(order["fulfillments"]), days=45)
     assert ids.note == f"left out: {len(sent) - len(found)} delivered"
 
 
-def test_whoever_is_to_be_written_to_is_found(tracktor: Sandbox, orders: Orders) -> None:
+def test_all_orders_with_an_expired_tracking_are_found(tracktor: Sandbox, orders: Orders) -> None:
     found = set(orders(created_within_days=0).find_orders().order_ids)
     assert found >= tracktor.shop.customers_to_write_to().keys()
     assert len(found) < len(tracktor.shop.order_ids)
@@ -106,7 +106,7 @@ def test_whoever_is_to_be_written_to_is_found(tracktor: Sandbox, orders: Orders)
         ("any", lambda _order: True),
     ],
 )
-def test_orders_are_chosen_by_how_far_they_are_fulfilled(
+def test_orders_are_found_by_their_fulfillment_status(
     tracktor: Sandbox,
     orders: Orders,
     fulfillment: str,
@@ -121,28 +121,26 @@ def test_orders_are_chosen_by_how_far_they_are_fulfilled(
     assert found
 
 
-def test_by_default_orders_are_found_of_which_a_part_is_still_to_be_sent(
-    tracktor: Sandbox, orders: Orders
-) -> None:
+def test_partly_fulfilled_orders_are_found_by_default(tracktor: Sandbox, orders: Orders) -> None:
     half_sent = next(iter(orders().find_orders().order_ids))
     tracktor.shopify.describe(half_sent, partly_fulfilled=True)
     assert half_sent in set(orders().find_orders().order_ids)
     assert half_sent not in set(orders(fulfillment="fulfilled").find_orders().order_ids)
 
 
-def test_a_window_of_changes_narrows_that_of_creations(tracktor: Sandbox, orders: Orders) -> None:
+def test_updated_within_days_narrows_created_within_days(tracktor: Sandbox, orders: Orders) -> None:
     since = tracktor.shop.now - timedelta(days=10)
 
     def changed(order: dict[str, Any]) -> bool:
         times = [parcel["latest_status"]["datetime"] for parcel in order["fulfillments"]]
-        return under_way(order) and max(map(datetime.fromisoformat, times)) >= since
+        return is_undelivered(order) and max(map(datetime.fromisoformat, times)) >= since
 
     found = list(orders(created_within_days=30, updated_within_days=10).find_orders().order_ids)
     assert found == expected(tracktor.shop, changed, days=30)
-    assert 0 < len(found) < len(expected(tracktor.shop, under_way, days=30))
+    assert 0 < len(found) < len(expected(tracktor.shop, is_undelivered, days=30))
 
 
-def test_cancelled_orders_are_left_out_unless_asked_for(tracktor: Sandbox, orders: Orders) -> None:
+def test_cancelled_orders_are_left_out_unless_included(tracktor: Sandbox, orders: Orders) -> None:
     cancelled = next(iter(orders().find_orders().order_ids))
     tracktor.shopify.describe(cancelled, cancelled=True)
     assert cancelled not in set(orders().find_orders().order_ids)
@@ -163,7 +161,7 @@ def test_cancelled_orders_are_left_out_unless_asked_for(tracktor: Sandbox, order
         "é 🎁",
     ],
 )
-def test_a_tag_is_a_tag_whatever_it_looks_like(tracktor: Sandbox, orders: Orders, tag: str) -> None:
+def test_search_syntax_in_a_tag_is_escaped(tracktor: Sandbox, orders: Orders, tag: str) -> None:
     tagged = list(orders().find_orders().order_ids)[3]
     tracktor.shopify.describe(tagged, tags=[tag])
     assert list(orders(tag=tag).find_orders().order_ids) == [tagged]
@@ -172,7 +170,7 @@ def test_a_tag_is_a_tag_whatever_it_looks_like(tracktor: Sandbox, orders: Orders
     assert none.why_none.startswith("Shopify finds no order of the last 45 days that meets")
 
 
-def test_an_own_search_narrows_and_never_widens(tracktor: Sandbox, orders: Orders) -> None:
+def test_a_custom_search_only_narrows_the_result(tracktor: Sandbox, orders: Orders) -> None:
     usual = list(orders().find_orders().order_ids)
     tracktor.shopify.describe(usual[5], tags=["vip"])
     tracktor.shopify.describe(tracktor.shop.order_ids[0], tags=["vip"])  # too old
@@ -191,7 +189,7 @@ def test_an_own_search_narrows_and_never_widens(tracktor: Sandbox, orders: Order
         ("tag:vip\nOR tag:x", "one line of printable characters"),
     ],
 )
-def test_a_search_that_reaches_out_of_its_place_is_refused(
+def test_a_search_with_unbalanced_quotes_or_parentheses_is_rejected(
     orders: Orders, search: str, problem: str
 ) -> None:
     with pytest.raises(ValidationError, match=problem):
@@ -205,9 +203,7 @@ def test_a_search_that_reaches_out_of_its_place_is_refused(
         max_size=12,
     ).map("".join)
 )
-def test_no_search_that_is_accepted_finds_what_the_other_conditions_exclude(
-    orders: Orders, search: str
-) -> None:
+def test_a_custom_search_cannot_override_the_other_conditions(orders: Orders, search: str) -> None:
     try:
         source = orders(search=search)
     except ValidationError:
@@ -221,7 +217,7 @@ def test_no_search_that_is_accepted_finds_what_the_other_conditions_exclude(
 
 
 @pytest.mark.parametrize("days", [0, 61])
-def test_a_window_beyond_what_the_app_may_see_is_refused_with_what_to_do(
+def test_a_window_beyond_60_days_needs_the_scope_read_all_orders(
     tracktor: Sandbox, orders: Orders, days: int
 ) -> None:
     tracktor.shopify.rules = ShopifyRules()
@@ -231,7 +227,7 @@ def test_a_window_beyond_what_the_app_may_see_is_refused_with_what_to_do(
     assert list(orders(created_within_days=60).find_orders().order_ids)
 
 
-def test_a_missing_scope_is_named_before_anything_is_listed(
+def test_a_missing_scope_is_reported_before_the_first_search(
     tracktor: Sandbox, orders: Orders
 ) -> None:
     tracktor.shopify.rules = ShopifyRules(scopes=frozenset())
@@ -240,12 +236,12 @@ def test_a_missing_scope_is_named_before_anything_is_listed(
     assert tracktor.shopify.searches == []
 
 
-def test_a_filter_that_shopify_would_ignore_is_an_error(orders: Orders) -> None:
+def test_an_unknown_search_filter_is_an_error(orders: Orders) -> None:
     with pytest.raises(UnprocessableValue, match=r"ignore a part of the search.*colour"):
         list(orders(search="colour:blue").find_orders().order_ids)
 
 
-def test_an_order_comes_with_what_shopify_knows_of_it(tracktor: Sandbox, orders: Orders) -> None:
+def test_a_found_order_has_the_facts_from_shopify(tracktor: Sandbox, orders: Orders) -> None:
     first, second = islice(orders().find_orders(), 2)
     assert first.facts.shipping_method == "Standard"
     tracktor.shopify.describe(
@@ -276,12 +272,12 @@ def test_an_order_comes_with_what_shopify_knows_of_it(tracktor: Sandbox, orders:
     assert (cancelled.facts.cancelled, cancelled.facts.financial_status) == (True, "refunded")
 
 
-def test_an_app_that_may_not_see_addresses_finds_all_orders_without_their_country(
+def test_an_app_without_access_to_addresses_finds_orders_without_country(
     tracktor: Sandbox, orders: Orders
 ) -> None:
     usual = list(orders().find_orders().order_ids)
     assert orders().find_orders().note == ""
-    tracktor.shopify.rules = EVERYTHING.model_copy(update={"addresses": False})
+    tracktor.shopify.rules = ALL_SCOPES.model_copy(update={"addresses": False})
     found = orders().find_orders()
     refused = len(tracktor.shopify.searches)
     facts = dict(found)
@@ -295,35 +291,35 @@ def test_an_app_that_may_not_see_addresses_finds_all_orders_without_their_countr
     orders().verify()
 
 
-def test_no_more_is_read_than_asked_for(tracktor: Sandbox, orders: Orders) -> None:
+def test_shopify_pages_are_requested_only_when_needed(tracktor: Sandbox, orders: Orders) -> None:
     reading = orders(created_within_days=0).find_orders()
     assert tracktor.shopify.searches == []
     next(reading)
     assert len(tracktor.shopify.searches) == 1
 
 
-def test_a_list_longer_than_shopify_shows_is_read_by_several_searches(
+def test_results_beyond_the_search_limit_are_read_by_further_searches(
     tracktor: Sandbox, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracktor.shopify.rules = EVERYTHING.model_copy(update={"results_at_most": 260})
+    tracktor.shopify.rules = ALL_SCOPES.model_copy(update={"results_at_most": 260})
     every = {"fulfillment": "any", "created_within_days": 0, "include_delivered": True}
     assert len(list(orders(**every).find_orders().order_ids)) == 260, (
-        "Shopify says nothing of the rest"
+        "Shopify omits the rest without an error"
     )
     monkeypatch.setattr(shopify, "RESULTS_A_SEARCH", 200)
     assert list(orders(**every).find_orders().order_ids) == list(tracktor.shop.order_ids)
     assert len(set(tracktor.shopify.searches)) > 3
 
 
-def test_a_page_that_costs_too_much_is_made_smaller(tracktor: Sandbox, orders: Orders) -> None:
+def test_a_page_that_is_too_costly_is_requested_smaller(tracktor: Sandbox, orders: Orders) -> None:
     usual = list(orders().find_orders().order_ids)
-    tracktor.shopify.rules = EVERYTHING.model_copy(
+    tracktor.shopify.rules = ALL_SCOPES.model_copy(
         update={"points_per_object": 1.0, "restored_per_second": 100_000}
     )
     assert list(orders().find_orders().order_ids) == usual
 
 
-def test_every_order_is_found_while_twenty_per_cent_of_requests_fail(
+def test_every_order_is_found_although_a_fifth_of_requests_fail(
     tracktor: Sandbox, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = {"fulfillment": "any", "created_within_days": 0, "include_delivered": True}
@@ -358,7 +354,7 @@ def scripted(server: ScriptedServer) -> ShopifyOrders:
     )
 
 
-def test_a_cursor_that_comes_again_is_an_error_and_no_endless_loop() -> None:
+def test_a_repeated_cursor_is_an_error() -> None:
     pages = [_page(1, after="a"), _page(2, after="b"), _page(1, 3, after="a")]
     found: list[int] = []
     with (
@@ -369,15 +365,16 @@ def test_a_cursor_that_comes_again_is_an_error_and_no_endless_loop() -> None:
     assert len(server.requests) == 4
 
 
-def test_no_order_comes_twice_though_pages_overlap() -> None:
+def test_overlapping_pages_yield_each_order_once() -> None:
     pages = [_page(1, 2, after="a"), _page(2, 3, after="b"), _page(3, 4, after="b")]
     with ScriptedServer([SCOPES, *pages]) as server:
         reading = scripted(server).find_orders()
         assert list(islice(reading.order_ids, 4)) == [1, 2, 3, 4]
-        reading.close()
 
 
-def test_too_many_orders_of_one_second_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_orders_of_one_second_than_the_search_limit_are_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(shopify, "RESULTS_A_SEARCH", 2)
     with (
         ScriptedServer([SCOPES, _page(1, 2, 3, after="a")]) as server,
@@ -396,6 +393,8 @@ def test_too_many_orders_of_one_second_are_an_error(monkeypatch: pytest.MonkeyPa
         {"credentials": None},
     ],
 )
-def test_what_cannot_be_right_is_refused(orders: Orders, fields: dict[str, Any]) -> None:
+def test_shopify_orders_with_an_invalid_field_are_rejected(
+    orders: Orders, fields: dict[str, Any]
+) -> None:
     with pytest.raises(ValidationError):
         orders(**fields)

@@ -1,4 +1,4 @@
-"""Desired statuses from a database: a stream of rows that changes nothing and reveals no secret."""
+"""Desired statuses from a query of a database."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ PLAN = "SELECT order_id, status FROM production ORDER BY order_id"
 
 @pytest.fixture
 def erp_url(database_url: str) -> str:
-    """The address of a database of a shop's own, with a table of what is in production."""
+    """URL of a shop's database, with a table of the orders in production."""
     url = make_url(database_url)
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
@@ -45,7 +45,7 @@ def refusal(url: str, sql: str) -> str:
     return str(caught.value)
 
 
-def test_each_row_is_a_desired_status(erp_url: str) -> None:
+def test_each_row_of_a_query_becomes_a_desired_status(erp_url: str) -> None:
     assert desired(erp_url) == [
         DesiredStatus(5001, "Sewing"),
         DesiredStatus(5002, "Cutting"),
@@ -53,7 +53,7 @@ def test_each_row_is_a_desired_status(erp_url: str) -> None:
     ]
 
 
-def test_columns_have_the_names_that_the_database_gives_them(erp_url: str) -> None:
+def test_the_columns_of_a_status_query_can_be_renamed(erp_url: str) -> None:
     rows = desired(
         erp_url,
         "SELECT order_id AS nr, status AS stage, ours FROM production WHERE order_id = 5003",
@@ -69,7 +69,7 @@ def test_percent_signs_and_escaped_colons_reach_the_database(erp_url: str) -> No
     assert desired(erp_url, sql) == [DesiredStatus(5001, ":x")]
 
 
-def test_nothing_that_a_query_does_is_kept(erp_url: str) -> None:
+def test_a_status_query_cannot_change_the_database(erp_url: str) -> None:
     for changing in (
         "UPDATE production SET status = 'Gone' RETURNING order_id, status",
         "DELETE FROM production",
@@ -79,10 +79,10 @@ def test_nothing_that_a_query_does_is_kept(erp_url: str) -> None:
     assert desired(erp_url)[0].status == "Sewing"
 
 
-def test_rows_are_named_by_number(erp_url: str) -> None:
-    doubtful = "SELECT order_id, status, 'maybe' AS automatic_carrier_updates FROM production"
+def test_an_error_names_the_row_of_the_query(erp_url: str) -> None:
+    ambiguous = "SELECT order_id, status, 'maybe' AS automatic_carrier_updates FROM production"
     problem = "row 1 of the query, column automatic_carrier_updates: 'maybe' is neither"
-    assert problem in refusal(erp_url, doubtful)
+    assert problem in refusal(erp_url, ambiguous)
 
 
 @pytest.mark.parametrize(
@@ -99,16 +99,18 @@ def test_rows_are_named_by_number(erp_url: str) -> None:
         ),
     ],
 )
-def test_a_query_that_does_not_fit_says_so(erp_url: str, sql: str, problem: str) -> None:
+def test_an_unusable_query_is_rejected_with_the_reason(
+    erp_url: str, sql: str, problem: str
+) -> None:
     assert problem in refusal(erp_url, sql)
 
 
-def test_a_customers_data_in_the_databases_words_is_not_repeated(erp_url: str) -> None:
+def test_customer_data_in_a_database_error_is_hidden(erp_url: str) -> None:
     sql = "SELECT CAST('Ada Lovelace' AS BIGINT) AS order_id, 'Sewing' AS status"
     assert "Lovelace" not in refusal(erp_url, sql)
 
 
-def test_an_unreachable_database_is_named_without_its_password() -> None:
+def test_an_error_about_an_unreachable_database_hides_its_password() -> None:
     message = refusal("postgresql+psycopg://me:s3cret@127.0.0.1:1/erp", PLAN)
     assert "cannot be read" in message
     assert "s3cret" not in message
@@ -124,12 +126,14 @@ def test_an_unreachable_database_is_named_without_its_password() -> None:
         ({"url": "sqlite://", "query": " "}, "at least 1 character"),
     ],
 )
-def test_what_cannot_be_right_is_refused_at_once(fields: dict[str, Any], problem: str) -> None:
+def test_a_status_query_with_an_invalid_field_is_rejected(
+    fields: dict[str, Any], problem: str
+) -> None:
     with pytest.raises(ValidationError, match=problem):
         StatusQuery(**fields)
 
 
-def test_a_long_result_is_read_only_as_far_as_asked(tmp_path: Path) -> None:
+def test_query_results_are_read_only_as_needed(tmp_path: Path) -> None:
     engine: Engine = create_engine(f"sqlite:///{tmp_path / 'long.sqlite3'}")
     endless = (
         "WITH RECURSIVE plan(order_id) AS (SELECT 1 UNION ALL SELECT order_id + 1 FROM plan)"

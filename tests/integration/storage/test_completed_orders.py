@@ -1,4 +1,4 @@
-"""Orders about which nothing can change: recognized without doubt, remembered per account."""
+"""Completed orders: when they arrive, and how they are remembered."""
 
 import datetime as dt
 from pathlib import Path
@@ -36,20 +36,20 @@ def order(*parcels: dict[str, Any], **fields: Any) -> Order:
     return Order.model_validate({"order_id": 7, "fulfillments": parcels} | fields)
 
 
-def test_an_order_has_arrived_with_its_last_parcel() -> None:
+def test_an_order_arrives_with_its_last_parcel() -> None:
     assert arrived_at(order(parcel())) == ARRIVED
     last = arrived_at(order(parcel(), parcel(RECENTLY)))
     assert last == dt.datetime(2026, 10, 2, 10, tzinfo=dt.UTC)
 
 
 @pytest.mark.parametrize("status", ["delivered", "Delivered", "DELIVERED"])
-def test_a_status_may_be_shown_by_label(status: str) -> None:
+def test_a_delivered_status_is_recognized_by_key_or_label(status: str) -> None:
     latest = {"label": status, "datetime": LONG_AGO}
     assert arrived_at(order(parcel(shipment_status=status, latest_status=latest))) == ARRIVED
 
 
 @pytest.mark.parametrize(
-    "doubtful",
+    "unclear",
     [
         order(),
         order(parcel(None)),
@@ -60,57 +60,58 @@ def test_a_status_may_be_shown_by_label(status: str) -> None:
         order(parcel(line_items=[{"id": 1, "quantity": 2}]), line_item_count=2),
     ],
 )
-def test_any_doubt_leaves_an_order_open(doubtful: Order) -> None:
-    assert arrived_at(doubtful) is None
+def test_an_order_with_an_unclear_parcel_has_not_arrived(unclear: Order) -> None:
+    assert arrived_at(unclear) is None
 
 
-def test_completed_orders_are_remembered_and_others_are_not(completed: CompletedOrders) -> None:
+def test_only_orders_that_arrived_long_ago_are_completed(completed: CompletedOrders) -> None:
     completed.remember("shop", {1: ARRIVED, 2: dt.datetime.now(dt.UTC)})
     assert completed.among("shop", [1, 2, 3]) == {1}
 
 
-def test_who_wants_to_wait_longer_has_more_read_again(
+def test_a_higher_after_days_reopens_completed_orders(
     completed: CompletedOrders, database_url: str
 ) -> None:
     completed.remember("shop", {1: ARRIVED})
-    patient = CompletedOrders(url=SecretStr(database_url), after_days=3650)
-    assert patient.among("shop", [1]) == set()
+    longer = CompletedOrders(url=SecretStr(database_url), after_days=3650)
+    assert longer.among("shop", [1]) == set()
 
 
-def test_accounts_do_not_share_what_is_completed(completed: CompletedOrders) -> None:
+def test_completed_orders_are_kept_per_account(completed: CompletedOrders) -> None:
     completed.remember("one", {1: ARRIVED})
     assert completed.among("another", [1]) == set()
 
 
-def test_to_remember_twice_does_no_harm(completed: CompletedOrders) -> None:
+def test_an_order_can_be_remembered_twice(completed: CompletedOrders) -> None:
     for _ in range(2):
         completed.remember("shop", {1: ARRIVED})
     assert completed.among("shop", [1]) == {1}
 
 
-def test_many_orders_are_looked_up_at_once(completed: CompletedOrders) -> None:
+def test_thousands_of_completed_orders_are_found(completed: CompletedOrders) -> None:
     completed.remember("shop", dict.fromkeys(range(1, 1801), ARRIVED))
     assert completed.among("shop", range(1, 4001)) == set(range(1, 1801))
 
 
-def test_forgetting_some_keeps_the_rest(completed: CompletedOrders) -> None:
+def test_forgetting_some_completed_orders_keeps_the_others(completed: CompletedOrders) -> None:
     completed.remember("shop", dict.fromkeys((1, 2, 3), ARRIVED))
     assert completed.forget("shop", [2, 77]) == 1
     assert completed.among("shop", [1, 2, 3]) == {1, 3}
     with pytest.raises(InvalidInput, match=r"order_ids\[1\]"):
-        completed.forget("shop", [1, "#1003"])  # type: ignore[list-item]  # a person may
-    assert completed.forget("shop") == 2
+        completed.forget("shop", [1, "#1003"])  # type: ignore[list-item]
+    assert completed.forget("shop", "3") == 1  # type: ignore[arg-type]
+    assert completed.forget("shop") == 1
     assert completed.among("shop", [1, 2, 3]) == set()
 
 
-def test_a_database_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_an_unusable_database_raises_an_error_with_the_block_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     broken = CompletedOrders(url=f"sqlite:///{tmp_path / 'file' / 'completed.sqlite3'}")
     with pytest.raises(DatabaseError, match="CompletedOrders block cannot be used"):
         broken.among("shop", [1])
 
 
-def test_a_mistyped_path_is_no_new_database(tmp_path: Path) -> None:
+def test_a_path_in_a_missing_folder_creates_no_database(tmp_path: Path) -> None:
     mistyped = CompletedOrders(url=f"sqlite:///{tmp_path / 'dta' / 'completed.sqlite3'}")
     with pytest.raises(DatabaseError, match=r"there is no directory .*dta; create it, or correct"):
         mistyped.verify()

@@ -1,4 +1,4 @@
-"""The ledger in SQLite and in PostgreSQL: no key is won twice, nothing is lost."""
+"""Notification ledger in SQLite and PostgreSQL: claims, completion, uncertain notices."""
 
 import os
 import pickle
@@ -34,12 +34,12 @@ def ledger(database_url: str) -> NotificationLedger:
     return NotificationLedger(url=database_url)
 
 
-def test_a_claim_is_won_once(ledger: NotificationLedger) -> None:
+def test_a_notice_can_be_claimed_once(ledger: NotificationLedger) -> None:
     assert ledger.claim(keys(2), run="first") == set(keys(2))
     assert ledger.claim(keys(3), run="second") == set(keys(3)) - set(keys(2))
 
 
-def test_keys_that_differ_in_anything_are_different(ledger: NotificationLedger) -> None:
+def test_keys_that_differ_in_one_field_are_claimed_separately(ledger: NotificationLedger) -> None:
     different = [
         NoticeKey("shop", 1, 7, "a"),
         NoticeKey("other shop", 1, 7, "a"),
@@ -51,7 +51,7 @@ def test_keys_that_differ_in_anything_are_different(ledger: NotificationLedger) 
 
 
 @pytest.mark.parametrize("state", [NoticeState.SENT, NoticeState.REFUSED])
-def test_what_is_completed_is_never_won_again(
+def test_a_completed_notice_cannot_be_claimed_again(
     ledger: NotificationLedger, state: NoticeState
 ) -> None:
     ledger.claim(keys(1), run="first")
@@ -61,7 +61,7 @@ def test_what_is_completed_is_never_won_again(
     assert ledger.uncertain(older_than=NOW) == []
 
 
-def test_refusals_are_counted_since_the_same_rules_sent_something(
+def test_refusals_are_counted_since_the_last_sent_notice_of_the_rules(
     ledger: NotificationLedger,
 ) -> None:
     def complete(order_id: int, words: str, state: NoticeState, *, parcels: int = 1) -> None:
@@ -86,13 +86,13 @@ def test_refusals_are_counted_since_the_same_rules_sent_something(
     assert ledger.refused_in_a_row("other", ["sms"]) is None
 
 
-def test_what_is_given_back_can_be_won_again(ledger: NotificationLedger) -> None:
+def test_a_released_notice_can_be_claimed_again(ledger: NotificationLedger) -> None:
     ledger.claim(keys(1), run="first")
     ledger.release(keys(1), run="first")
     assert ledger.claim(keys(1), run="second") == set(keys(1))
 
 
-def test_nobody_gives_back_what_another_run_holds_or_has_sent(ledger: NotificationLedger) -> None:
+def test_a_run_releases_only_its_own_open_claims(ledger: NotificationLedger) -> None:
     ledger.claim(keys(2), run="first")
     ledger.complete(keys(2)[:1], NoticeState.SENT, run="first")
     ledger.release(keys(2), run="second")
@@ -100,7 +100,7 @@ def test_nobody_gives_back_what_another_run_holds_or_has_sent(ledger: Notificati
     assert ledger.claim(keys(2), run="second") == set()
 
 
-def test_what_may_have_been_taken_is_won_again_by_who_repeats_it(
+def test_an_unconfirmed_notice_is_claimed_again_only_for_a_repetition(
     ledger: NotificationLedger,
 ) -> None:
     keys = {NoticeKey("shop", 1, 7, "a"), NoticeKey("shop", 1, 8, "a")}
@@ -116,7 +116,7 @@ def test_what_may_have_been_taken_is_won_again_by_who_repeats_it(
     assert ledger.claim(keys, run="third", unconfirmed=True) == set()
 
 
-def test_open_claims_are_listed_with_their_run_and_time(ledger: NotificationLedger) -> None:
+def test_an_uncertain_claim_is_listed_with_run_and_time(ledger: NotificationLedger) -> None:
     before = datetime.now(UTC)
     ledger.claim(keys(1), run="killed")
     [notice] = ledger.uncertain(older_than=NOW)
@@ -125,7 +125,7 @@ def test_open_claims_are_listed_with_their_run_and_time(ledger: NotificationLedg
     assert notice.completed_at is None
 
 
-def test_claims_of_a_run_that_may_still_be_sending_are_left_alone(
+def test_a_recent_claim_is_not_uncertain(
     ledger: NotificationLedger,
 ) -> None:
     ledger.claim(keys(1), run="working")
@@ -135,14 +135,14 @@ def test_claims_of_a_run_that_may_still_be_sending_are_left_alone(
     assert ledger.states(keys(1)) == {keys(1)[0]: NoticeState.CLAIMED}
 
 
-def test_a_person_clears_open_claims_only(ledger: NotificationLedger) -> None:
+def test_clearing_uncertain_claims_keeps_sent_notices(ledger: NotificationLedger) -> None:
     ledger.claim(keys(3), run="killed")
     ledger.complete(keys(1), NoticeState.SENT, run="killed")
     assert ledger.clear_uncertain(keys(3), older_than=NOW) == 2
     assert ledger.claim(keys(3), run="next") == set(keys(3)) - set(keys(1))
 
 
-def test_a_message_that_a_person_confirms_was_sent_when_it_was_claimed(
+def test_a_confirmed_message_counts_as_sent_when_it_was_claimed(
     ledger: NotificationLedger,
 ) -> None:
     ledger.claim(keys(1), run="killed")
@@ -152,7 +152,7 @@ def test_a_message_that_a_person_confirms_was_sent_when_it_was_claimed(
     assert notice.completed_at == notice.claimed_at
 
 
-def test_a_message_that_went_out_is_recorded_even_if_its_claim_was_cleared(
+def test_a_sent_message_is_recorded_although_its_claim_was_cleared(
     ledger: NotificationLedger,
 ) -> None:
     ledger.claim(keys(1), run="slow")
@@ -161,28 +161,33 @@ def test_a_message_that_went_out_is_recorded_even_if_its_claim_was_cleared(
     assert ledger.claim(keys(1), run="next") == set()
 
 
-def test_thousands_of_keys_are_handled(ledger: NotificationLedger) -> None:
+def test_a_key_given_twice_is_completed_once(ledger: NotificationLedger) -> None:
+    ledger.complete(keys(1) * 2, NoticeState.SENT, run="run")
+    assert ledger.states(keys(1)) == {keys(1)[0]: NoticeState.SENT}
+
+
+def test_thousands_of_notices_are_claimed_and_cleared_together(ledger: NotificationLedger) -> None:
     assert ledger.claim(keys(1100), run="run") == set(keys(1100))
     assert len(ledger.states(iter(keys(3000)))) == 1100
     assert ledger.clear_uncertain(keys(1100), older_than=NOW) == 1100
 
 
-def test_no_keys_are_no_trouble(ledger: NotificationLedger) -> None:
+def test_ledger_methods_accept_no_keys(ledger: NotificationLedger) -> None:
     assert ledger.claim([], run="run") == set()
     assert ledger.states([]) == {}
     ledger.complete([], NoticeState.SENT, run="run")
 
 
-def test_threads_never_share_a_key(ledger: NotificationLedger) -> None:
+def test_concurrent_threads_never_claim_the_same_notice(ledger: NotificationLedger) -> None:
     def claim_all(run: str) -> list[NoticeKey]:
         return [key for key in keys(60) for key in ledger.claim([key], run=run)]
 
     with ThreadPoolExecutor(4) as threads:
-        won = [key for share in threads.map(claim_all, "abcd") for key in share]
-    assert sorted(won) == keys(60)
+        claimed = [key for share in threads.map(claim_all, "abcd") for key in share]
+    assert sorted(claimed) == keys(60)
 
 
-# the import takes most of the time: one process for all tests, which forks for each claimer
+# one process for all tests, as the import takes most of the time; it forks for each claimer
 CLAIMERS = textwrap.dedent("""
     import os, sys
     from prefect_tracktor.storage.ledger import NoticeKey, NotificationLedger
@@ -225,7 +230,7 @@ def claims(
     """Claim `count` keys in a process for each run, which start together.
 
     Yields:
-        The process and a number that it won, and 0 at its end.
+        The process and the number of a claimed notice, or 0 at its end.
     """
     assert claimers.stdin is not None
     assert claimers.stdout is not None
@@ -235,14 +240,14 @@ def claims(
         yield int(process), int(number)
 
 
-def test_processes_that_start_at_the_same_moment_never_share_a_key(
+def test_concurrent_processes_never_claim_the_same_notice(
     database_url: str, claimers: subprocess.Popen[str]
 ) -> None:
     claimed = list(claims(claimers, database_url, 150, "a", "b"))
     assert sorted(number for _, number in claimed) == [0, 0, *range(1, 151)]
 
 
-def test_a_killed_process_holds_up_nobody(
+def test_a_killed_process_does_not_lock_the_ledger(
     database_url: str, claimers: subprocess.Popen[str]
 ) -> None:
     claiming = claims(claimers, database_url, 100_000, "killed")
@@ -255,7 +260,7 @@ def test_a_killed_process_holds_up_nobody(
     assert {notice.key for notice in ledger.uncertain(older_than=NOW)} >= set(claimed_keys)
 
 
-def test_the_default_is_a_file_in_the_prefect_home(prefect_home: Path) -> None:
+def test_the_default_ledger_is_a_file_in_the_prefect_home(prefect_home: Path) -> None:
     NotificationLedger().claim(keys(1), run="run")
     assert (prefect_home / "tracktor-notifications.sqlite3").exists()
 
@@ -268,7 +273,7 @@ def prefect_home(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
-def test_a_ledger_travels_to_other_processes(ledger: NotificationLedger) -> None:
+def test_a_pickled_ledger_uses_the_same_database(ledger: NotificationLedger) -> None:
     ledger.claim(keys(1), run="here")
     copy = pickle.loads(pickle.dumps(ledger))  # noqa: S301  # our own block
     assert copy.claim(keys(1), run="there") == set()
@@ -277,23 +282,23 @@ def test_a_ledger_travels_to_other_processes(ledger: NotificationLedger) -> None
 @pytest.mark.parametrize(
     "url", ["mysql://me:geheim@host/db", "geheim", "sqlite://", "sqlite:///:memory:", "http://x"]
 )
-def test_a_url_that_cannot_hold_a_ledger_is_refused_without_being_repeated(url: str) -> None:
+def test_an_error_about_an_unsupported_ledger_url_hides_the_url(url: str) -> None:
     with pytest.raises(ValidationError, match="url ") as caught:
         NotificationLedger(url=url)
     assert "geheim" not in str(caught.value)
 
 
-def test_a_database_that_is_away_is_named_as_such_without_its_password() -> None:
+def test_an_error_about_an_unreachable_ledger_hides_its_password() -> None:
     away = NotificationLedger(url="postgresql+asyncpg://me:geheim@127.0.0.1:1/db")
     with pytest.raises(LedgerError, match="Without it nothing is sent") as caught:
         away.claim(keys(1), run="run")
     assert "geheim" not in f"{caught.value!r} {away!r}"
-    # a traceback would show it, with what the database said
+    # a traceback would show the context, with the error of the database
     assert caught.value.__context__ is None
 
 
 class TwoRuns(RuleBasedStateMachine):
-    """Whatever two runs and a person do, in whatever order, the ledger is as this model is."""
+    """Two runs and a person use a ledger in random order; its state equals that of this model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -307,9 +312,9 @@ class TwoRuns(RuleBasedStateMachine):
 
     @rule(run=st.sampled_from("ab"))
     def claim(self, run: str) -> None:
-        won = bool(self.ledger.claim(keys(1), run=run))
-        assert won == (self.owner is None and not self.completed)
-        if won:
+        claimed = bool(self.ledger.claim(keys(1), run=run))
+        assert claimed == (self.owner is None and not self.completed)
+        if claimed:
             self.owner = run
 
     @rule(run=st.sampled_from("ab"))
@@ -338,7 +343,7 @@ TestTwoRuns.settings = settings(max_examples=20, stateful_step_count=15, deadlin
 AHEAD_SECONDS = 7200
 
 
-def test_a_claim_of_a_run_at_work_is_nobody_elses_to_clear(ledger: NotificationLedger) -> None:
+def test_claims_of_a_run_at_work_cannot_be_cleared(ledger: NotificationLedger) -> None:
     with ledger.at_work("working"):
         ledger.claim(keys(1), run="working")
         assert ledger.uncertain(older_than=NOW) == []
@@ -349,11 +354,10 @@ def test_a_claim_of_a_run_at_work_is_nobody_elses_to_clear(ledger: NotificationL
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_claim_is_as_old_as_the_databases_clock_says(
+def test_the_age_of_a_claim_uses_the_database_clock(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a machine whose own clock is two hours ahead."""
-
+    # the clock of this machine
     class Ahead(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
@@ -367,7 +371,7 @@ def test_a_claim_is_as_old_as_the_databases_clock_says(
     assert ledger.clear_uncertain(keys(1)) == 0
 
 
-def test_a_clock_that_was_set_back_hides_no_claim(ledger: NotificationLedger) -> None:
+def test_a_claim_from_the_future_counts_as_uncertain(ledger: NotificationLedger) -> None:
     with ledger.at_work("killed"):
         ledger.claim(keys(1), run="killed")
         with ledger.transaction() as database:
@@ -380,7 +384,7 @@ def test_a_clock_that_was_set_back_hides_no_claim(ledger: NotificationLedger) ->
 
 
 @pytest.mark.parametrize(
-    "unfit",
+    "fields",
     [
         ("s" * 65, 1, 7, "a"),
         ("s", 2**63, 7, "a"),
@@ -390,8 +394,8 @@ def test_a_clock_that_was_set_back_hides_no_claim(ledger: NotificationLedger) ->
         ("s", 1, 7, "\udfff"),
     ],
 )
-def test_a_key_that_no_database_holds_is_refused_as_it_is_made(
-    unfit: tuple[str, int, int, str],
+def test_a_notice_key_rejects_values_that_no_database_holds(
+    fields: tuple[str, int, int, str],
 ) -> None:
     with pytest.raises(InvalidInput):
-        NoticeKey(*unfit)
+        NoticeKey(*fields)

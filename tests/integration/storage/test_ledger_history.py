@@ -1,4 +1,4 @@
-"""The ledger's history, and forgetting, in SQLite and in PostgreSQL."""
+"""Ledger history and deletion in SQLite and PostgreSQL, and the record of the ledger in use."""
 
 import threading
 import tracemalloc
@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect.variables import Variable
 from sqlalchemy import create_engine, make_url, text
 
 from prefect_tracktor import InvalidInput, NotificationLedger
@@ -33,7 +36,6 @@ def ledger(database_url: str) -> NotificationLedger:
 
 @pytest.fixture
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages of a hundred notices."""
     monkeypatch.setattr("prefect_tracktor.storage.ledger._PAGE_SIZE", 100)
 
 
@@ -53,37 +55,39 @@ def aged(ledger: NotificationLedger, order_ids: list[int], by: timedelta) -> Non
         )
 
 
-# ---- told
+# ---- notices of orders
 
 
-def test_notices_have_their_times_and_their_run(ledger: NotificationLedger) -> None:
+def test_notices_of_orders_are_listed_with_times_and_run(ledger: NotificationLedger) -> None:
     before = datetime.now(UTC)
     sent(ledger, 1, 2, run="first")
     ledger.claim([key(1, "status:delivered")], run="killed")
     ledger.complete([key(1, "exception:pending")], NoticeState.REFUSED, run="third")
-    told = ledger.told([1, "404"])  # type: ignore[list-item]  # as a command line gives it
-    assert [(notice.key, notice.state.value, notice.run) for notice in told] == [
+    notices = ledger.told([1, "404"])  # type: ignore[list-item]
+    assert [(notice.key, notice.state.value, notice.run) for notice in notices] == [
         (key(1), "sent", "first"),
         (key(1, "status:delivered"), "claimed", "killed"),
         (key(1, "exception:pending"), "refused", "third"),
     ]
-    assert all(before <= notice.claimed_at <= datetime.now(UTC) for notice in told)
-    assert [notice.completed_at is None for notice in told] == [False, True, False]
+    assert all(before <= notice.claimed_at <= datetime.now(UTC) for notice in notices)
+    assert [notice.completed_at is None for notice in notices] == [False, True, False]
 
 
-def test_notices_of_all_accounts_are_listed(ledger: NotificationLedger) -> None:
+def test_an_order_lists_the_notices_of_all_accounts(ledger: NotificationLedger) -> None:
     ledger.complete([key(1, shop="oslo"), key(1, shop="rome")], NoticeState.SENT, run="first")
     assert {notice.key.shop for notice in ledger.told([1])} == {"oslo", "rome"}
 
 
-def test_notices_of_thousands_of_orders_are_listed(ledger: NotificationLedger) -> None:
+def test_notices_of_thousands_of_orders_are_listed_together(ledger: NotificationLedger) -> None:
     some = range(1, 3000, 100)
     sent(ledger, *some)
     assert [notice.key.order_id for notice in ledger.told(range(1, 3000))] == list(some)
 
 
 @pytest.mark.parametrize("method", ["told", "forget"])
-def test_what_is_no_id_is_named_by_its_place(ledger: NotificationLedger, method: str) -> None:
+def test_an_invalid_order_id_is_reported_with_its_position(
+    ledger: NotificationLedger, method: str
+) -> None:
     sent(ledger, 1)
     for wrong in ("#1001", -1, 0, 2**63, 1.5, True, None):
         with pytest.raises(InvalidInput, match=r"order_ids\[1\] must be a positive whole number"):
@@ -91,24 +95,42 @@ def test_what_is_no_id_is_named_by_its_place(ledger: NotificationLedger, method:
     assert len(ledger.told([1])) == 1
 
 
+@pytest.mark.parametrize("one", [12, "12"])
+def test_one_order_id_is_accepted_instead_of_a_list(ledger: NotificationLedger, one: Any) -> None:
+    sent(ledger, 1, 2, 12)
+    assert [notice.key for notice in ledger.told(one)] == keys(12)
+    assert ledger.forget(one) == 1
+    assert [notice.key for notice in ledger.told([1, 2, 12])] == keys(1, 2)
+
+
+@pytest.mark.parametrize("unusable", [None, 1.5, {12: "Sewing"}, b"12", NotificationLedger])
+def test_order_ids_that_are_no_list_are_rejected(ledger: NotificationLedger, unusable: Any) -> None:
+    with pytest.raises(InvalidInput, match="order_ids must be a list of Shopify order ids, not"):
+        ledger.told(unusable)
+    with pytest.raises(InvalidInput, match="order_ids must be a list of Shopify order ids, not"):
+        ledger.forget(unusable)
+
+
 # ---- history
 
 
-def test_the_history_begins_with_the_newest(ledger: NotificationLedger) -> None:
+def test_the_ledger_history_starts_with_the_newest_notice(ledger: NotificationLedger) -> None:
     for order_id in (1, 2, 3):
         sent(ledger, order_id, run=f"run {order_id}")
     assert [notice.run for notice in ledger.history()] == ["run 3", "run 2", "run 1"]
 
 
-def test_the_history_of_an_account_leaves_out_the_others(ledger: NotificationLedger) -> None:
+def test_the_ledger_history_can_be_limited_to_one_account(ledger: NotificationLedger) -> None:
     ledger.complete([key(1, shop="oslo"), key(2, shop="rome")], NoticeState.SENT, run="first")
     assert [notice.key.order_id for notice in ledger.history(account="oslo")] == [1]
     assert list(ledger.history(account="")) == []
 
 
 @pytest.mark.usefixtures("short_pages")
-def test_no_page_ends_in_the_middle_of_notices_of_one_moment(ledger: NotificationLedger) -> None:
-    """All claims of a statement have the same time, and a page ends somewhere among them."""
+def test_history_pages_split_notices_of_the_same_time_without_loss(
+    ledger: NotificationLedger,
+) -> None:
+    # all claims of a statement have the same time
     sent(ledger, *range(1, 251))
     history = list(ledger.history())
     assert sorted(notice.key.order_id for notice in history) == list(range(1, 251))
@@ -116,7 +138,7 @@ def test_no_page_ends_in_the_middle_of_notices_of_one_moment(ledger: Notificatio
 
 
 @pytest.mark.usefixtures("short_pages")
-def test_the_ledger_can_be_written_to_while_its_history_is_read(
+def test_notices_can_be_recorded_while_the_history_is_read(
     ledger: NotificationLedger,
 ) -> None:
     sent(ledger, *range(1, 121))
@@ -128,7 +150,7 @@ def test_the_ledger_can_be_written_to_while_its_history_is_read(
 
 
 @pytest.mark.usefixtures("short_pages")
-def test_a_long_history_needs_the_memory_of_a_page(ledger: NotificationLedger) -> None:
+def test_a_long_history_is_read_page_by_page(ledger: NotificationLedger) -> None:
     sent(ledger, *range(1, 1001))
 
     def peak(notices: Iterator[Notice]) -> int:
@@ -139,7 +161,7 @@ def test_a_long_history_needs_the_memory_of_a_page(ledger: NotificationLedger) -
         tracemalloc.stop()
         return most
 
-    list(islice(ledger.history(), 1))  # what is imported and compiled once
+    list(islice(ledger.history(), 1))  # imports and compiles once
     assert peak(ledger.history()) < 2 * peak(islice(ledger.history(), 200))
 
 
@@ -153,7 +175,7 @@ def test_a_forgotten_notice_can_be_sent_again(ledger: NotificationLedger) -> Non
     assert ledger.claim(keys(1, 2), run="next") == set(keys(1))
 
 
-def test_an_open_claim_is_not_forgotten(ledger: NotificationLedger) -> None:
+def test_forget_keeps_open_claims(ledger: NotificationLedger) -> None:
     ledger.claim(keys(1), run="killed")
     ledger.complete([key(1, "status:delivered")], NoticeState.REFUSED, run="first")
     assert ledger.forget([1]) == 1
@@ -162,9 +184,7 @@ def test_an_open_claim_is_not_forgotten(ledger: NotificationLedger) -> None:
 
 
 @pytest.mark.parametrize("state", ["claimed", "sent"])
-def test_nothing_is_forgotten_while_a_run_is_at_work(
-    ledger: NotificationLedger, state: str
-) -> None:
+def test_forget_is_refused_while_a_run_is_at_work(ledger: NotificationLedger, state: str) -> None:
     with ledger.at_work("working"):
         ledger.claim(keys(1), run="other")
         if state == "sent":
@@ -178,7 +198,7 @@ def test_nothing_is_forgotten_while_a_run_is_at_work(
     assert ledger.forget([1]) == (state == "sent")
 
 
-def test_a_run_that_was_killed_does_not_keep_the_ledger_from_forgetting(
+def test_forget_ignores_a_killed_run(
     ledger: NotificationLedger,
 ) -> None:
     sent(ledger, 1)
@@ -192,8 +212,7 @@ def test_a_run_that_was_killed_does_not_keep_the_ledger_from_forgetting(
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_no_run_starts_in_the_middle_of_forgetting(database_url: str) -> None:
-    """A run that starts meanwhile waits, so that it looks at what is left."""
+def test_a_run_that_starts_during_forget_waits_for_it(database_url: str) -> None:
     ledger = NotificationLedger(url=database_url)
     sent(ledger, 1)
     notices, runs = ledger.tables[0], ledger.tables[2].name
@@ -218,7 +237,7 @@ def test_no_run_starts_in_the_middle_of_forgetting(database_url: str) -> None:
     engine.dispose()
 
 
-def test_what_is_older_is_forgotten(ledger: NotificationLedger) -> None:
+def test_forget_older_than_deletes_old_notices_only(ledger: NotificationLedger) -> None:
     sent(ledger, 1, 2, 3)
     aged(ledger, [1, 2], timedelta(days=31))
     aged(ledger, [3], timedelta(days=29))
@@ -227,7 +246,7 @@ def test_what_is_older_is_forgotten(ledger: NotificationLedger) -> None:
     assert {notice.key for notice in ledger.history()} == set(keys(3, 4))
 
 
-def test_very_many_are_forgotten_at_once(
+def test_many_notices_are_forgotten_in_batches(
     ledger: NotificationLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prefect_tracktor.storage.ledger._DELETE_BATCH_SIZE", 10)
@@ -237,7 +256,7 @@ def test_very_many_are_forgotten_at_once(
     assert ledger.standing("shop").sent == 25
 
 
-def test_days_that_would_forget_all_are_refused(ledger: NotificationLedger) -> None:
+def test_forget_older_than_rejects_invalid_days(ledger: NotificationLedger) -> None:
     sent(ledger, 1)
     for days in (0, -1, "many", 1.5, True):
         with pytest.raises(InvalidInput, match="days must be a positive whole number"):
@@ -247,7 +266,7 @@ def test_days_that_would_forget_all_are_refused(ledger: NotificationLedger) -> N
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_a_ledger_that_forgot_on_purpose_has_not_lost_notices(
+def test_forgotten_notices_do_not_count_as_lost(
     ledger: NotificationLedger,
 ) -> None:
     memory = LedgerMemory.of("shop")
@@ -259,3 +278,20 @@ def test_a_ledger_that_forgot_on_purpose_has_not_lost_notices(
         database.execute(ledger.tables[0].delete())
     with pytest.raises(LedgerReplaced, match="has lost notices"):
         memory.check(ledger.standing("shop"))
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize("value", [True, 7, ["accept"], {"accept": True}, None, "accepted"])
+def test_only_the_word_accept_in_the_variable_accepts_a_replaced_ledger(
+    tmp_path: Path, value: Any
+) -> None:
+    ledger = NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    memory = LedgerMemory.of("shop")
+    Variable.set(memory.variable, value, overwrite=True)
+    with pytest.raises(LedgerReplaced, match="is not the one"):
+        memory.check(ledger.standing("shop"))
+    with pytest.raises(LedgerReplaced, match="is not the one"):
+        memory.keep(ledger.standing("shop"))
+    Variable.set(memory.variable, "accept", overwrite=True)
+    assert memory.check(ledger.standing("shop"))
+    Variable.unset(memory.variable)

@@ -1,4 +1,4 @@
-"""Orders move through the shop's own stages as they grow older, and only ever forward."""
+"""`advance_custom_statuses`: orders move through a shop's stages by age, only forward."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ STAGES = [StatusStage("Cutting", 10), StatusStage("Sewing", 40), StatusStage("Gr
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A shop whose orders are up to 120 days old today; some of them are in production."""
+    """A shop with orders of up to 120 days; some are in production."""
     shop = Shop(orders=400, expired=0, now=datetime.now(UTC))
     for order_id in in_production(shop):
         shop.set_status(order_id, status="Order ready", automatic_carrier_updates=False)
@@ -36,7 +36,7 @@ def tracktor() -> Iterator[Sandbox]:
 
 
 def in_production(shop: Shop) -> list[int]:
-    """The orders of which nothing was sent."""
+    """The orders without a parcel."""
     return [i for i in shop.order_ids if not shop.order(i)["fulfillments"]]
 
 
@@ -53,16 +53,16 @@ def stage_of(order: dict[str, Any]) -> str:
     return reached[-1] if reached else "order_ready"
 
 
-def test_each_order_gets_the_stage_of_its_age_and_a_second_run_writes_nothing(
+def test_orders_get_the_stage_of_their_age_once(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
-    def on_its_way(order: dict[str, Any]) -> bool:
+    def in_transit(order: dict[str, Any]) -> bool:
         return bool(order["fulfillments"]) and order["automatic_carrier_updates"]
 
-    shown = {
+    before = {
         order_id: order["statuses"]
         for order_id in tracktor.shop.order_ids
-        if on_its_way(order := tracktor.shop.order(order_id)) or "delivered" in order["statuses"]
+        if in_transit(order := tracktor.shop.order(order_id)) or "delivered" in order["statuses"]
     }
     ids = in_production(tracktor.shop)
     report = advance(credentials, tracktor)
@@ -70,16 +70,16 @@ def test_each_order_gets_the_stage_of_its_age_and_a_second_run_writes_nothing(
     orders = [tracktor.shop.order(order_id) for order_id in ids]
     assert [set(order["statuses"]) for order in orders] == [{stage_of(order)} for order in orders]
     assert len({stage_of(order) for order in orders}) == 4
-    # what the carrier updates, or delivered, is never touched
-    assert len(shown) > 20
-    assert not set(report.written) & set(shown)
-    assert all(tracktor.shop.order(order_id)["statuses"] == was for order_id, was in shown.items())
+    # orders that a carrier updates or delivered stay unchanged
+    assert len(before) > 20
+    assert not set(report.written) & set(before)
+    assert all(tracktor.shop.order(order_id)["statuses"] == was for order_id, was in before.items())
     tracktor.reset_calls()
     assert advance(credentials, tracktor).written == ()
     assert not [path for method, path in tracktor.calls if method == "POST"]
 
 
-def test_of_an_export_what_is_still_being_made_is_moved_and_what_was_cancelled_is_not(
+def test_unfulfilled_orders_of_an_export_advance_and_cancelled_ones_are_left_out(
     credentials: TracktorCredentials, tracktor: Sandbox, tmp_path: Path
 ) -> None:
     made, cancelled = tracktor.shop.order_ids[0:4:2]
@@ -93,7 +93,7 @@ def test_of_an_export_what_is_still_being_made_is_moved_and_what_was_cancelled_i
     assert report.left_out == {"cancelled": 1}
 
 
-def test_an_order_that_is_further_on_stays_there(
+def test_an_order_in_a_later_stage_is_not_moved_back(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     order_id = in_production(tracktor.shop)[0]
@@ -107,7 +107,7 @@ def test_an_order_that_is_further_on_stays_there(
     assert report.protected == (order_id,)
 
 
-def test_more_writes_than_allowed_stop_the_run_before_the_first(
+def test_too_many_stage_changes_stop_the_run_before_the_first(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     with pytest.raises(LimitExceeded, match="max_updates is 1"):
@@ -123,17 +123,17 @@ def test_an_unknown_stage_is_refused_before_an_order_is_read(
     assert tracktor.calls == [("GET", "status-options.json")]
 
 
-def test_orders_from_shopify_must_hold_those_that_are_still_being_made(
+def test_a_shopify_source_must_include_unfulfilled_orders(
     credentials: TracktorCredentials, tracktor: Sandbox, shopify: ShopifyCredentials
 ) -> None:
     with pytest.raises(InvalidInput, match="orders leaves out unfulfilled orders"):
         advance(credentials, tracktor, orders=ShopifyOrders(credentials=shopify))
     assert not tracktor.calls
     being_made = ShopifyOrders(credentials=shopify, fulfillment="unfulfilled")
-    # and a dry run writes nothing
-    shown = {i: tracktor.shop.order(i)["statuses"] for i in in_production(tracktor.shop)}
+    # a dry run writes nothing
+    before = {i: tracktor.shop.order(i)["statuses"] for i in in_production(tracktor.shop)}
     assert advance(credentials, tracktor, orders=being_made, dry_run=True).planned
-    assert {i: tracktor.shop.order(i)["statuses"] for i in shown} == shown
+    assert {i: tracktor.shop.order(i)["statuses"] for i in before} == before
 
 
 @pytest.fixture
@@ -148,12 +148,12 @@ def server() -> Iterator[OrderServer]:
 
 
 def ship(server: OrderServer) -> None:
-    """Fulfil every order; the status that was set by hand stays."""
+    """Fulfill every order; the manual status stays."""
     for number, entry in server.orders.items():
         entry["fulfillments"] = [parcel(number, "Cutting", is_automatic=False)]
 
 
-def test_what_was_shipped_in_between_goes_back_to_its_carrier(server: OrderServer) -> None:
+def test_shipped_orders_are_handed_back_to_the_carrier(server: OrderServer) -> None:
     ids = list(server.orders)
     cutting = advance_custom_statuses(server.credentials, ids, [StatusStage("Cutting", 1)])
     assert cutting.written == tuple(ids)
@@ -169,7 +169,7 @@ def test_what_was_shipped_in_between_goes_back_to_its_carrier(server: OrderServe
     assert advance_custom_statuses(server.credentials, ids, both).right == tuple(ids)
 
 
-def test_what_was_shipped_can_be_left_alone_altogether(server: OrderServer) -> None:
+def test_shipped_orders_stay_unchanged_without_release_fulfilled(server: OrderServer) -> None:
     ship(server)
     report = advance_custom_statuses(
         server.credentials, list(server.orders), [StatusStage("Sewing", 3)], release_fulfilled=False
@@ -178,7 +178,7 @@ def test_what_was_shipped_can_be_left_alone_altogether(server: OrderServer) -> N
     assert not report.written
 
 
-def test_what_is_shipped_after_the_plan_was_made_gets_no_stage(server: OrderServer) -> None:
+def test_an_order_shipped_after_the_plan_gets_no_stage(server: OrderServer) -> None:
     reads = len(server.orders) + 1
 
     def ship_then(_path: str) -> None:

@@ -1,4 +1,4 @@
-"""Automations hear once of each parcel that gets into trouble, though no webhook tells of it."""
+"""`announce_exceptions`: one Prefect event for each exception or delay."""
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -20,7 +20,6 @@ from prefect_tracktor.flows import announce_exceptions
 from prefect_tracktor.sandbox import Sandbox
 from tests.support.webhooks import events_at_prefect, eventually
 
-# the module, which is called like its flow
 CHANNEL = import_module("prefect_tracktor.events.channel")
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -38,8 +37,8 @@ def usual(
 
 
 @pytest.fixture
-def troubled(tracktor: Sandbox) -> list[dict[str, Any]]:
-    """The parcels in trouble, found by looking at every order."""
+def with_exception(tracktor: Sandbox) -> list[dict[str, Any]]:
+    """The undelivered parcels with an exception, from the shop."""
     return [
         parcel
         for order in map(tracktor.shop.order, tracktor.shop.order_ids)
@@ -53,23 +52,23 @@ def events_of(parcel: dict[str, Any]) -> list[str]:
     return [event.event for event in events_at_prefect(resource_id)]
 
 
-def test_each_parcel_in_trouble_is_announced_once(
-    usual: dict[str, Any], tracktor: Sandbox, troubled: list[dict[str, Any]]
+def test_each_parcel_with_an_exception_is_announced_once(
+    usual: dict[str, Any], tracktor: Sandbox, with_exception: list[dict[str, Any]]
 ) -> None:
     first = announce_exceptions(**usual)
     second = announce_exceptions(**usual)
-    assert set(first.announced) == {parcel["order_id"] for parcel in troubled}
+    assert set(first.announced) == {parcel["order_id"] for parcel in with_exception}
     assert second.due == second.announced == ()
     assert second.affected == first.affected
-    # the other tests' shop has the same ids
-    for parcel in troubled:
+    # at least: other tests use the same ids
+    for parcel in with_exception:
         name = f"tracktor.fulfillment.exception.{parcel['exception_status']}"
         for attempt in eventually():
             with attempt:
                 assert events_of(parcel).count(name) >= 1
 
 
-def test_the_first_run_may_remember_without_a_word_and_then_news_alone_is_announced(
+def test_after_a_record_only_run_only_new_exceptions_are_announced(
     usual: dict[str, Any], tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -95,7 +94,7 @@ def test_the_first_run_may_remember_without_a_word_and_then_news_alone_is_announ
     assert customer["customer_full_name"] not in event.model_dump_json()
 
 
-def test_a_dry_run_and_one_with_more_events_than_allowed_announce_and_remember_nothing(
+def test_a_dry_run_and_a_run_above_its_limit_announce_and_record_nothing(
     usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(CHANNEL, "send_events")
@@ -107,28 +106,28 @@ def test_a_dry_run_and_one_with_more_events_than_allowed_announce_and_remember_n
     assert announce_exceptions(**usual, dry_run=True).due == first.due
 
 
-def test_only_the_chosen_exceptions_are_announced(
-    usual: dict[str, Any], troubled: list[dict[str, Any]]
+def test_only_the_requested_exceptions_are_announced(
+    usual: dict[str, Any], with_exception: list[dict[str, Any]]
 ) -> None:
     expired = frozenset({"exception:Tracking Expired"})
     report = announce_exceptions(**usual, conditions=expired)
     assert set(report.announced) == {
-        parcel["order_id"] for parcel in troubled if parcel["exception_status"] == "expired"
+        parcel["order_id"] for parcel in with_exception if parcel["exception_status"] == "expired"
     }
-    assert 0 < len(report.announced) < len(troubled)
+    assert 0 < len(report.announced) < len(with_exception)
 
 
-def test_what_prefect_did_not_take_is_announced_by_the_next_run(
+def test_events_that_prefect_rejected_are_announced_by_the_next_run(
     usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def send_to_nobody(events: Any) -> Any:
+    def send_to_closed_port(events: Any) -> Any:
         with temporary_settings(updates={PREFECT_API_URL: "http://127.0.0.1:9/api"}):
             return send_events(events)
 
     def send(events: Any) -> Any:
-        # in a thread of its own, as a flow run has a client with the right address at hand
+        # in another thread, as the flow run has a client with the right address
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(send_to_nobody, events).result()
+            return thread.submit(send_to_closed_port, events).result()
 
     monkeypatch.setattr(CHANNEL, "send_events", send)
     with pytest.raises(IncompleteRun, match="could not be notified now") as caught:
@@ -140,13 +139,13 @@ def test_what_prefect_did_not_take_is_announced_by_the_next_run(
     assert announce_exceptions(**usual).announced == report.due
 
 
-def test_delays_are_announced_too_once(usual: dict[str, Any], tracktor: Sandbox) -> None:
+def test_delays_are_announced_once(usual: dict[str, Any], tracktor: Sandbox) -> None:
     late = frozenset({"stalled", "in_transit_too_long"})
     thresholds = Thresholds(stalled_days=0.5, in_transit_too_long_days=0.5)
     first = announce_exceptions(**usual, conditions=late, thresholds=thresholds)
     assert first.announced
     assert announce_exceptions(**usual, conditions=late, thresholds=thresholds).due == ()
-    # other conditions are other news
+    # other conditions give other events
     assert announce_exceptions(**usual).announced
     parcels = tracktor.shop.order(first.announced[0])["fulfillments"]
     for attempt in eventually():
@@ -163,7 +162,7 @@ def test_delays_are_announced_too_once(usual: dict[str, Any], tracktor: Sandbox)
         ({"max_events": -1}, "max_events"),
     ],
 )
-def test_what_cannot_be_right_is_refused(
+def test_invalid_parameters_of_announce_exceptions_are_refused_before_reading(
     usual: dict[str, Any], tracktor: Sandbox, options: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(InvalidInput, match=problem):

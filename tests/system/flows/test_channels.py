@@ -1,4 +1,4 @@
-"""Runs that tell by email and through other channels, all on one reading."""
+"""Runs that send emails and HTTP posts on one scan."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -44,7 +44,7 @@ BODY = (
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A smaller shop: six customers ought to be written to."""
+    """A shop with six affected customers."""
     with Sandbox(Shop(orders=20, expired=6)) as sandbox:
         yield sandbox
 
@@ -59,7 +59,7 @@ def service() -> Iterator[HttpService]:
 def notify(
     tracktor: Sandbox, credentials: TracktorCredentials, mailer: Mailer, service: HttpService
 ) -> Notify:
-    """Tell of each expired tracking by email, and post it."""
+    """Send an email and a post for each expired tracking."""
 
     def notify(
         *, dry_run: bool = False, orders: list[int] | None = None, **channel: Any
@@ -91,7 +91,7 @@ def posted_about(service: HttpService) -> list[int]:
     return [request.json["order_id"] for request in service.posted]
 
 
-def test_each_channel_tells_once_on_one_reading(
+def test_email_and_channel_send_each_notice_once_on_one_scan(
     notify: Notify,
     service: HttpService,
     mail: MailServer,
@@ -113,7 +113,7 @@ def test_each_channel_tells_once_on_one_reading(
     assert len(service.posted) == len(mail.messages) == len(customers)
 
 
-def test_what_a_service_may_have_is_posted_again_as_it_was_whatever_has_come_since(
+def test_an_unconfirmed_post_is_repeated_with_its_key_and_without_later_parcels(
     service: HttpService, ledger: NotificationLedger
 ) -> None:
     parcels = "{{ conditions | map(attribute='parcel.fulfillment_id') | list | tojson }}"
@@ -123,22 +123,22 @@ def test_what_a_service_may_have_is_posted_again_as_it_was_whatever_has_come_sin
     )
     rules = [NotificationRule(name="news", when=["exception:all"], channel=channel)]
 
-    def tell(*parcels: dict[str, Any], answer: Instead | None = None) -> None:
+    def notify_about(*parcels: dict[str, Any], reply: Instead | None = None) -> None:
         server.orders = {
             1: order(1, *(one | {"order_id": 1, "order_name": "#1"} for one in parcels))
         }
-        service.every = {1: answer} if answer else {}
+        service.every = {1: reply} if reply else {}
         with suppress(IncompleteRun):
             notify_customers(server.credentials, [1], rules, ledger=ledger)
 
     with OrderServer() as server:
         failed = Instead(500, taken=True)
-        tell(expired(7), expired(8), answer=failed)
-        # one has moved on, another has come
-        tell(expired(7), parcel(8), expired(9), answer=failed)
-        tell(expired(7), parcel(8), expired(9), expired(10), answer=Instead(503))
+        notify_about(expired(7), expired(8), reply=failed)
+        # parcel 8 has moved on, parcel 9 is new
+        notify_about(expired(7), parcel(8), expired(9), reply=failed)
+        notify_about(expired(7), parcel(8), expired(9), expired(10), reply=Instead(503))
         for _ in range(2):
-            tell(expired(7), parcel(8), expired(9), expired(10))
+            notify_about(expired(7), parcel(8), expired(9), expired(10))
     posts = [(request.json["key"], request.json["parcels"]) for request in service.posted]
     assert [parcels for _, parcels in posts] == [
         [70_007, 70_008],
@@ -167,13 +167,13 @@ def test_a_dry_run_checks_the_mail_login_and_the_services_host(
     with MailServer(login=("shop", "right")) as mail:
         wrong = {"username": "shop", "password": "wr0ng", "mode": "dry_run", "ledger": ledger}
         report = notify_customers(credentials, ids, rules, mailer_of(mail, **wrong))
-    said = " ".join(report.notes)
-    assert "A run that sends would stop: the mail server cannot be used: the login failed" in said
-    assert "A run that sends would stop: http://127.0.0.1:9 does not answer" in said
-    assert "wr0ng" not in said
+    notes = " ".join(report.notes)
+    assert "A run that sends would stop: the mail server cannot be used: the login failed" in notes
+    assert "A run that sends would stop: http://127.0.0.1:9 does not answer" in notes
+    assert "wr0ng" not in notes
 
 
-def test_what_each_channel_reads_again_is_counted(
+def test_orders_read_again_by_each_channel_are_counted(
     tracktor: Sandbox,
     credentials: TracktorCredentials,
     mailer: Mailer,
@@ -201,7 +201,7 @@ def test_what_each_channel_reads_again_is_counted(
     assert watched.calls > watched.parts["digest"].calls
 
 
-def test_a_channel_that_fails_defers_its_notices_stops_no_other_and_says_why(
+def test_a_failing_channel_defers_its_notices_and_stops_no_other_channel(
     notify: Notify, service: HttpService, mail: MailServer, customers: dict[int, str]
 ) -> None:
     service.status = 401
@@ -216,7 +216,7 @@ def test_a_channel_that_fails_defers_its_notices_stops_no_other_and_says_why(
         notify(address="http://127.0.0.1:9/t0ken")
     assert "t0ken" not in str(failed.value)
 
-    # a body that the service never takes
+    # the service rejects every body
     service.status, service.answer = 400, {"message": "Invalid request"}
     with pytest.raises(IncompleteRun, match="Invalid request") as failed:
         notify()
@@ -227,7 +227,7 @@ def test_a_channel_that_fails_defers_its_notices_stops_no_other_and_says_why(
     assert len(set(posted_about(service))) == len(mail.messages) == len(customers)
 
 
-def test_one_that_is_refused_alone_is_not_given_up_because_an_email_was_sent(
+def test_a_single_refused_post_is_deferred_although_an_email_was_sent(
     notify: Notify, service: HttpService, customers: dict[int, str]
 ) -> None:
     one, *_ = customers
@@ -240,7 +240,7 @@ def test_one_that_is_refused_alone_is_not_given_up_because_an_email_was_sent(
     assert notify(orders=[one]).sent == (one,)
 
 
-def test_one_that_is_refused_alone_is_given_up_where_the_channel_took_others(
+def test_a_single_refused_post_is_given_up_if_the_channel_accepted_others(
     notify: Notify, service: HttpService, customers: dict[int, str]
 ) -> None:
     first, *few, last = customers
@@ -251,7 +251,7 @@ def test_one_that_is_refused_alone_is_given_up_where_the_channel_took_others(
     again = notify(orders=few[:1])
     assert again.refused == (few[0],)
     assert posted_about(service).count(few[0]) == 1
-    # one that refuses everybody is not believed for long
+    # after several refusals in a row, the service is at fault
     with pytest.raises(IncompleteRun, match="accepts no other message") as failed:
         notify(orders=[last])
     assert failed.value.report.deferred == (last,)
@@ -259,7 +259,7 @@ def test_one_that_is_refused_alone_is_given_up_where_the_channel_took_others(
     assert notify(orders=[last]).sent == (last,)
 
 
-def test_only_a_live_channel_tells_the_service_and_remembers_it(
+def test_only_a_live_channel_posts_to_the_service_and_records_it(
     notify: Notify, service: HttpService, mail: MailServer, customers: dict[int, str]
 ) -> None:
     assert sorted(notify(dry_run=True).due) == sorted(customers)
@@ -276,7 +276,7 @@ def test_only_a_live_channel_tells_the_service_and_remembers_it(
     assert len(service.posted) == len(mail.messages) == len(customers)
 
 
-def test_orders_without_a_recipient_are_counted_and_not_posted(
+def test_orders_without_a_recipient_are_reported_and_not_posted(
     notify: Notify, service: HttpService, customers: dict[int, str]
 ) -> None:
     recipient = "{{ order.order_email if order.order_id % 2 else '' }}"
@@ -285,7 +285,7 @@ def test_orders_without_a_recipient_are_counted_and_not_posted(
     assert set(report.no_address) >= {order_id for order_id in customers if not order_id % 2}
 
 
-def test_a_service_that_is_no_customer_is_told_of_orders_without_an_address(
+def test_a_channel_without_a_recipient_gets_orders_without_an_email_address(
     notify: Notify, service: HttpService, customers: dict[int, str]
 ) -> None:
     report = notify(recipient="")
@@ -293,7 +293,7 @@ def test_a_service_that_is_no_customer_is_told_of_orders_without_an_address(
     assert len(report.affected) > len(customers)
 
 
-def test_a_recipient_gets_a_few_messages_a_day(
+def test_a_channels_recipient_gets_a_limited_number_of_messages_a_day(
     notify: Notify, service: HttpService, ledger: NotificationLedger
 ) -> None:
     with pytest.raises(IncompleteRun, match="has had 3 messages today"):
@@ -301,7 +301,7 @@ def test_a_recipient_gets_a_few_messages_a_day(
     assert len(service.posted) == ledger.messages_a_day
 
 
-def test_a_service_that_breaks_off_leaves_notices_uncertain(
+def test_a_gateway_timeout_of_the_service_leaves_notices_uncertain(
     notify: Notify, service: HttpService, customers: dict[int, str], ledger: NotificationLedger
 ) -> None:
     service.status = 504
@@ -309,7 +309,9 @@ def test_a_service_that_breaks_off_leaves_notices_uncertain(
         notify()
     posted = posted_about(service)
     assert set(failed.value.report.uncertain) == set(posted)
-    assert {told.key.order_id for told in ledger.uncertain(older_than=timedelta(0))} == set(posted)
+    assert {notice.key.order_id for notice in ledger.uncertain(older_than=timedelta(0))} == set(
+        posted
+    )
     service.status = 200
     with pytest.raises(IncompleteRun):
         notify()
@@ -318,7 +320,7 @@ def test_a_service_that_breaks_off_leaves_notices_uncertain(
 
 @pytest.fixture
 def sms(service: HttpService) -> NotificationRule:
-    """The one rule of a shop that sends no emails."""
+    """The only rule of a shop that sends no emails."""
     channel = HttpChannel.model_validate(
         {"address": service.address, "body": BODY, "recipient": "{{ order.order_email }}"}
     )
@@ -331,7 +333,7 @@ def live(rule: NotificationRule) -> NotificationRule:
     return rule.model_copy(update={"channel": channel})
 
 
-def test_without_emails_no_mailer_is_needed_and_the_channel_is_the_switch(
+def test_channel_rules_need_no_mailer_and_the_channels_mode_decides(
     tracktor: Sandbox,
     credentials: TracktorCredentials,
     service: HttpService,
@@ -346,7 +348,9 @@ def test_without_emails_no_mailer_is_needed_and_the_channel_is_the_switch(
     assert sorted(dry.due) == sorted(customers)
     assert not service.posted
     assert sorted(notify_customers(**shop, rules=[live(sms)]).sent) == sorted(customers)
-    assert {told.key.order_id for told in ledger.told(tracktor.shop.order_ids)} == set(customers)
+    assert {notice.key.order_id for notice in ledger.told(tracktor.shop.order_ids)} == set(
+        customers
+    )
     options = WatchOptions(ledger=ledger)
     watched = watch_shop(credentials, ids, rules=[live(sms)], options=options)
     assert watched.customers
@@ -354,7 +358,7 @@ def test_without_emails_no_mailer_is_needed_and_the_channel_is_the_switch(
     assert len(service.posted) == len(customers)
 
 
-def test_without_a_ledger_it_is_the_one_that_all_flows_use(
+def test_channel_rules_without_a_ledger_use_the_shared_one(
     credentials: TracktorCredentials,
     service: HttpService,
     customers: dict[int, str],
@@ -365,10 +369,10 @@ def test_without_a_ledger_it_is_the_one_that_all_flows_use(
     monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-sms")
     ledger.save("of-sms", overwrite=True)
     notify_customers(credentials, list(customers), [live(sms)])
-    assert {told.key.order_id for told in ledger.told(customers)} == set(customers)
+    assert {notice.key.order_id for notice in ledger.told(customers)} == set(customers)
 
 
-def test_a_rule_that_sends_emails_is_named_where_there_is_no_mailer(
+def test_an_email_rule_without_a_mailer_is_refused_by_name(
     credentials: TracktorCredentials, sms: NotificationRule, tracktor: Sandbox
 ) -> None:
     rules = [sms, NotificationRule(name="mail", when=EXPIRED)]

@@ -1,4 +1,4 @@
-"""The charts of exceptions: every parcel counted once, and none of its customer's data."""
+"""Charts of exceptions: each parcel counts once, without personal data."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -30,11 +30,11 @@ def order(*parcels: dict[str, Any]) -> Order:
     return Order.model_validate({"order_id": 1, "fulfillments": numbered})
 
 
-def in_trouble(exception: str = "expired", /, **fields: Any) -> dict[str, Any]:
+def with_exception(exception: str = "expired", /, **fields: Any) -> dict[str, Any]:
     return {"exception_status": exception, "shipment_status": "in_transit"} | fields
 
 
-def news(**ago: float) -> dict[str, Any]:
+def last_update(**ago: float) -> dict[str, Any]:
     return {
         "latest_status": {"key": "in_transit", "datetime": datetime.now(UTC) - timedelta(**ago)}
     }
@@ -48,20 +48,22 @@ def counts_of(*orders: Order) -> list[dict[str, int]]:
     return [dict(chart.counts) for chart in charts]
 
 
-def test_parcels_are_counted_by_exception_as_the_dashboard_names_it() -> None:
-    first = order(in_trouble("expired"), in_trouble("undelivered"), in_trouble("expired"))
-    by_exception, *_ = counts_of(first, order(in_trouble("brand new")))
+def test_parcels_are_counted_by_the_dashboards_exception_label() -> None:
+    first = order(
+        with_exception("expired"), with_exception("undelivered"), with_exception("expired")
+    )
+    by_exception, *_ = counts_of(first, order(with_exception("brand new")))
     assert by_exception == {"Tracking Expired": 2, "Failed Attempt": 1, "Brand new": 1}
 
 
-def test_parcels_are_counted_by_carrier_as_far_as_it_is_known() -> None:
+def test_parcels_are_counted_by_carrier_or_as_unknown() -> None:
     _, by_carrier, _ = counts_of(
         order(
-            in_trouble(carrier={"slug": "ups", "name": "UPS"}),
-            in_trouble(carrier={"name": "UPS"}),
-            in_trouble(carrier={"slug": "dpd"}),
-            in_trouble(shopify_carrier="Canada Post"),
-            in_trouble(),
+            with_exception(carrier={"slug": "ups", "name": "UPS"}),
+            with_exception(carrier={"name": "UPS"}),
+            with_exception(carrier={"slug": "dpd"}),
+            with_exception(shopify_carrier="Canada Post"),
+            with_exception(),
         )
     )
     assert by_carrier == {"UPS": 2, "dpd": 1, "Canada Post": 1, "Unknown": 1}
@@ -81,35 +83,39 @@ def test_parcels_are_counted_by_carrier_as_far_as_it_is_known() -> None:
         ({"days": 31}, "More than 30 days"),
     ],
 )
-def test_an_age_is_the_whole_days_since_the_last_news(ago: dict[str, float], bucket: str) -> None:
-    *_, by_age = counts_of(order(in_trouble(**news(**ago))))
+def test_the_age_of_an_exception_is_in_whole_days_since_the_last_update(
+    ago: dict[str, float], bucket: str
+) -> None:
+    *_, by_age = counts_of(order(with_exception(**last_update(**ago))))
     assert by_age.pop(bucket) == 1
-    assert set(by_age.values()) == {0}, "the other ages are shown, with nothing in them"
+    assert set(by_age.values()) == {0}, "the other age groups are empty"
 
 
-def test_the_last_news_may_stand_among_the_steps() -> None:
-    old, fresh = (news(days=days)["latest_status"] for days in (40, 5))
-    *_, by_age = counts_of(order(in_trouble(status=[old, fresh], latest_status=old)))
+def test_the_last_update_may_be_among_the_steps() -> None:
+    old, fresh = (last_update(days=days)["latest_status"] for days in (40, 5))
+    *_, by_age = counts_of(order(with_exception(status=[old, fresh], latest_status=old)))
     assert by_age["4 to 7 days"] == 1
 
 
-def test_an_age_that_nothing_tells_is_unknown() -> None:
-    *_, by_age = counts_of(order(in_trouble(), in_trouble(latest_status={"key": "in_transit"})))
+def test_the_age_of_a_parcel_without_a_time_is_unknown() -> None:
+    *_, by_age = counts_of(
+        order(with_exception(), with_exception(latest_status={"key": "in_transit"}))
+    )
     assert by_age["Unknown"] == 2
 
 
-def test_delivered_parcels_and_those_without_an_exception_are_in_no_trouble() -> None:
-    fine: list[dict[str, Any]] = [
+def test_delivered_parcels_and_those_without_exception_are_not_counted() -> None:
+    healthy: list[dict[str, Any]] = [
         {"shipment_status": "in_transit"},
-        in_trouble(shipment_status="delivered"),
-        in_trouble(latest_status={"key": "delivered"}),
-        in_trouble(""),
+        with_exception(shipment_status="delivered"),
+        with_exception(latest_status={"key": "delivered"}),
+        with_exception(""),
     ]
-    assert counts_of(order(*fine)) == []
+    assert counts_of(order(*healthy)) == []
 
 
-def test_beyond_ten_the_smallest_are_taken_together() -> None:
-    parcels = [in_trouble(carrier=f"Carrier {n}") for n in range(12) for _ in range(20 - n)]
+def test_a_chart_groups_the_smallest_carriers_beyond_ten() -> None:
+    parcels = [with_exception(carrier=f"Carrier {n}") for n in range(12) for _ in range(20 - n)]
     _, by_carrier, _ = counts_of(order(*parcels))
     assert len(by_carrier) == 10
     assert next(iter(by_carrier.items())) == ("Carrier 0", 20)
@@ -123,7 +129,8 @@ PARCEL = st.fixed_dictionaries(
         "shipment_status": st.sampled_from(["in_transit", "delivered", "Sewing", None]),
         "carrier": st.one_of(st.none(), st.text(), st.sampled_from(["UPS", "2 others"])),
         "latest_status": st.one_of(
-            st.none(), st.builds(lambda days: news(days=days)["latest_status"], st.integers(-9, 99))
+            st.none(),
+            st.builds(lambda days: last_update(days=days)["latest_status"], st.integers(-9, 99)),
         ),
     }
 )
@@ -133,7 +140,9 @@ PARCELS = st.lists(PARCEL, max_size=20, unique_by=lambda parcel: parcel["fulfill
 
 
 @given(st.lists(PARCELS, max_size=5))
-def test_each_chart_counts_each_parcel_in_trouble_once(parcels: list[list[dict[str, Any]]]) -> None:
+def test_each_chart_counts_each_parcel_with_an_exception_once(
+    parcels: list[list[dict[str, Any]]],
+) -> None:
     orders = [
         Order.model_validate({"order_id": number, "fulfillments": some})
         for number, some in enumerate(parcels, 1)
@@ -167,7 +176,7 @@ def charts_of(flow_run_id: Any) -> list[Artifact]:
 
 
 def expected_rows(tracktor: Sandbox) -> Counter[str]:
-    """The parcels in trouble by exception, found by looking at every order."""
+    """The number of undelivered parcels by exception, from the shop."""
     return Counter(
         str(parcel["exception_status"])
         for order in map(tracktor.shop.order, tracktor.shop.order_ids)
@@ -188,7 +197,7 @@ def check_chart(state: Any, tracktor: Sandbox) -> None:
         assert str(order["customer_last_name"] or "no name") not in markdown
 
 
-def test_the_e_mail_flow_shows_all_exceptions_even_at_its_limit_and_looks_nothing_up_for_it(
+def test_the_email_flow_charts_all_exceptions_without_extra_calls(
     run: Run, tracktor: Sandbox
 ) -> None:
     check_chart(run(return_state=True, max_emails=0), tracktor)
@@ -196,7 +205,7 @@ def test_the_e_mail_flow_shows_all_exceptions_even_at_its_limit_and_looks_nothin
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_the_announcing_flow_shows_all_exceptions_and_looks_nothing_up_for_it(
+def test_announce_exceptions_charts_all_exceptions_without_extra_calls(
     tracktor: Sandbox, credentials: TracktorCredentials, ledger: NotificationLedger
 ) -> None:
     state: Any = announce_exceptions(
@@ -210,7 +219,7 @@ def test_the_announcing_flow_shows_all_exceptions_and_looks_nothing_up_for_it(
     assert len(tracktor.calls) == len(tracktor.shop.order_ids)
 
 
-def test_a_run_that_could_read_nothing_claims_nothing(
+def test_a_run_that_reads_no_order_publishes_no_chart(
     run: Run, credentials: TracktorCredentials
 ) -> None:
     wrong = TracktorCredentials(uuid=credentials.uuid, api_key="x", base_url=credentials.base_url)

@@ -1,4 +1,4 @@
-"""The flow from orders to mailboxes: the right customers, once, and nothing in silence."""
+"""`email_expired_exceptions`: one email to each affected customer, and no silent miss."""
 
 import asyncio
 import json
@@ -46,14 +46,14 @@ from tests.system.flows.conftest import Run, written_to
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A smaller shop: six customers ought to be written to."""
+    """A shop with six affected customers."""
     with Sandbox(Shop(orders=30, expired=6)) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def right(tracktor: Sandbox) -> list[str]:
-    """The customers who ought to be written to, found by looking at every order."""
+def customers(tracktor: Sandbox) -> list[str]:
+    """The addresses of the affected customers, from the shop."""
     return sorted(
         str(order["order_email"])
         for order in map(tracktor.shop.order, tracktor.shop.order_ids)
@@ -65,35 +65,35 @@ def right(tracktor: Sandbox) -> list[str]:
     )
 
 
-def test_three_runs_write_once_to_exactly_the_right_customers(
-    run: Run, mail: MailServer, right: list[str]
+def test_three_runs_send_exactly_one_email_to_each_affected_customer(
+    run: Run, mail: MailServer, customers: list[str]
 ) -> None:
     first = run()
-    assert sorted(written_to(mail)) == right
-    assert len(first.sent) == len(right) == 6
+    assert sorted(written_to(mail)) == customers
+    assert len(first.sent) == len(customers) == 6
     assert len(first.read) == 30
     assert first.complete
     second, third = run(), run()
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
     assert second.already_told == third.already_told == first.sent
     assert second.sent == second.due == ()
 
 
-def test_without_a_ledger_it_goes_by_that_of_the_deployments(
+def test_a_mailer_without_a_ledger_uses_the_shared_one(
     run: Run,
     mail: MailServer,
-    right: list[str],
+    customers: list[str],
     ledger: NotificationLedger,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-the-deployments")
     ledger.save("of-the-deployments", overwrite=True)
     run(ledger=ledger)
-    assert len(run(ledger=None).already_told) == len(right)
-    assert sorted(written_to(mail)) == right
+    assert len(run(ledger=None).already_told) == len(customers)
+    assert sorted(written_to(mail)) == customers
 
 
-def test_a_message_says_what_the_customer_needs_and_answers_go_where_the_shop_wants_them(
+def test_an_email_names_order_and_parcel_and_has_the_reply_to_address(
     run: Run, mail: MailServer, tracktor: Sandbox
 ) -> None:
     report = run(reply_to="Help <help@sandbox-shop.example>")
@@ -111,27 +111,27 @@ def test_a_message_says_what_the_customer_needs_and_answers_go_where_the_shop_wa
     assert html is not None
     for parcel in order["fulfillments"]:
         expired = parcel["exception_status"] == "expired"
-        told = expired and parcel["shipment_status"] != "delivered"
-        assert (str(parcel["tracking_number"]) in text.get_content()) == told
+        is_named = expired and parcel["shipment_status"] != "delivered"
+        assert (str(parcel["tracking_number"]) in text.get_content()) == is_named
 
 
-def test_a_dry_run_shows_and_sends_nothing_and_needs_no_mail_server(
-    run: Run, mail: MailServer, right: list[str]
+def test_a_dry_run_lists_due_emails_and_sends_none(
+    run: Run, mail: MailServer, customers: list[str]
 ) -> None:
     rehearsal = {"mode": "rehearsal", "rehearsal_address": "staff@shop.example"}
     for option in ({"dry_run": True}, {"dry_run": True} | rehearsal, {"mode": "dry_run"}):
         report = run(**option)
         assert report.dry_run
-        assert len(report.due) == len(right)
+        assert len(report.due) == len(customers)
         assert report.sent == ()
         assert not mail.messages
         mail.stop()
     mail.start()
-    assert len(run().sent) == len(right), "a dry run must not count as having told anybody"
+    assert len(run().sent) == len(customers), "a dry run records nothing"
 
 
-def test_only_a_live_mailer_writes_to_customers_also_if_a_copy_never_checked_its_mode(
-    run: Run, mail: MailServer, mailer: Mailer, right: list[str]
+def test_only_a_mailer_in_live_mode_sends_to_customers(
+    run: Run, mail: MailServer, mailer: Mailer, customers: list[str]
 ) -> None:
     staff = "staff@sandbox-shop.example"
     for mode in ("dry_run", "Live", "nonsense"):
@@ -139,24 +139,22 @@ def test_only_a_live_mailer_writes_to_customers_also_if_a_copy_never_checked_its
         assert not mail.messages, mode
     report = run(mailer=mailer.model_copy(update={"mode": "rehearsal", "rehearsal_address": staff}))
     assert set(written_to(mail)) == {staff}
-    assert len(report.rehearsed) == len(right)
+    assert len(report.rehearsed) == len(customers)
     assert report.sent == ()
     assert all(m.message["Subject"].startswith("[Rehearsal]") for m in mail.messages)
     mail.clear()
     run()
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
 
 
-def test_more_messages_than_allowed_stop_the_run_before_the_first(
-    run: Run, mail: MailServer
-) -> None:
+def test_too_many_emails_stop_the_run_before_the_first(run: Run, mail: MailServer) -> None:
     with pytest.raises(LimitExceeded, match="6 messages are due and max_emails is 5"):
         run(max_emails=5)
     assert not mail.messages
     assert len(run(max_emails=6).sent) == 6
 
 
-def test_other_exceptions_have_words_of_their_own(run: Run, mail: MailServer) -> None:
+def test_each_exception_has_a_different_text(run: Run, mail: MailServer) -> None:
     statuses = frozenset({ExceptionStatus.EXPIRED, ExceptionStatus.UNDELIVERED})
     assert len(run(exception_statuses=statuses).sent) > 6
     subjects = [received.message["Subject"].partition(": ")[2] for received in mail.messages]
@@ -164,8 +162,8 @@ def test_other_exceptions_have_words_of_their_own(run: Run, mail: MailServer) ->
     assert len(set(subjects)) > 1
 
 
-def test_an_order_that_the_template_fails_for_fails_alone(
-    run: Run, mail: MailServer, tracktor: Sandbox, right: list[str]
+def test_a_template_error_for_one_order_fails_only_that_order(
+    run: Run, mail: MailServer, tracktor: Sandbox, customers: list[str]
 ) -> None:
     first = next(iter(tracktor.shop.customers_to_write_to()))
     name = tracktor.shop.order(first)["order_name"]
@@ -173,24 +171,24 @@ def test_an_order_that_the_template_fails_for_fails_alone(
     with pytest.raises(IncompleteRun, match="subject") as incomplete:
         run(template=template)
     assert [failure.id for failure in incomplete.value.report.failed] == [first]
-    assert len(mail.messages) == len(right) - 1
+    assert len(mail.messages) == len(customers) - 1
 
 
-def test_a_template_that_fails_for_every_order_stops_the_run(run: Run, mail: MailServer) -> None:
+def test_a_template_error_for_every_order_stops_the_run(run: Run, mail: MailServer) -> None:
     with pytest.raises(TemplateError, match="subject"):
         run(template=EmailTemplate(subject="{{ 1 // (order.order_id - order.order_id) }}"))
     assert not mail.messages
 
 
-def test_orders_come_from_a_file_too(
-    run: Run, mail: MailServer, tracktor: Sandbox, right: list[str], tmp_path: Path
+def test_orders_can_come_from_a_file(
+    run: Run, mail: MailServer, tracktor: Sandbox, customers: list[str], tmp_path: Path
 ) -> None:
     tracktor.shop.write_orders_csv(tmp_path / "orders.csv")
     run(orders=OrderFile(path=str(tmp_path / "orders.csv")), chunk_size=7)
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
 
 
-def test_customers_of_orders_that_the_export_calls_cancelled_are_not_written_to(
+def test_cancelled_orders_of_an_export_get_no_email(
     run: Run, tracktor: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cancelled, refunded, unsent, *others = tracktor.shop.customers_to_write_to()
@@ -210,7 +208,7 @@ def test_customers_of_orders_that_the_export_calls_cancelled_are_not_written_to(
     assert others
 
 
-def test_a_bad_line_stops_the_run_before_the_first_message(
+def test_an_invalid_line_of_a_file_stops_the_run_before_the_first_email(
     run: Run, mail: MailServer, tracktor: Sandbox, tmp_path: Path
 ) -> None:
     lines = ["Id", *map(str, tracktor.shop.order_ids), "5001x"]
@@ -220,16 +218,16 @@ def test_a_bad_line_stops_the_run_before_the_first_message(
     assert not mail.messages
 
 
-def test_unknown_orders_are_reported_and_end_nothing(
-    run: Run, tracktor: Sandbox, right: list[str]
+def test_unknown_orders_are_reported_and_do_not_stop_the_run(
+    run: Run, tracktor: Sandbox, customers: list[str]
 ) -> None:
     report = run(orders=[1, *tracktor.shop.order_ids, 2])
     assert report.missing == (1, 2)
-    assert len(report.sent) == len(right)
+    assert len(report.sent) == len(customers)
     assert report.complete
 
 
-def test_orders_that_cannot_be_read_leave_the_run_visibly_incomplete(
+def test_unreadable_orders_make_the_run_incomplete(
     run: Run, tracktor: Sandbox, credentials: TracktorCredentials, mail: MailServer
 ) -> None:
     hasty = credentials.model_copy(update={"limits": TransportLimits(max_attempts=1)})
@@ -245,7 +243,7 @@ def test_orders_that_cannot_be_read_leave_the_run_visibly_incomplete(
     assert len(written_to(mail)) == len(set(written_to(mail))) == 6
 
 
-def test_wrong_credentials_stop_the_run(run: Run, credentials: TracktorCredentials) -> None:
+def test_wrong_credentials_stop_the_email_run(run: Run, credentials: TracktorCredentials) -> None:
     wrong = TracktorCredentials(
         uuid=credentials.uuid, api_key="wrong", base_url=credentials.base_url
     )
@@ -253,13 +251,13 @@ def test_wrong_credentials_stop_the_run(run: Run, credentials: TracktorCredentia
         run(credentials=wrong)
 
 
-def test_a_limit_below_0_is_refused_before_anything_is_read(run: Run, tracktor: Sandbox) -> None:
+def test_a_negative_max_emails_is_refused_before_reading(run: Run, tracktor: Sandbox) -> None:
     with pytest.raises(InvalidInput, match="max_emails"):
         run(max_emails=-1)
     assert not tracktor.calls
 
 
-def test_a_mail_server_that_is_away_is_noticed_before_anything_is_read(
+def test_an_unreachable_mail_server_stops_the_run_before_reading(
     run: Run, mail: MailServer, tracktor: Sandbox
 ) -> None:
     mail.stop()
@@ -268,18 +266,16 @@ def test_a_mail_server_that_is_away_is_noticed_before_anything_is_read(
     assert not tracktor.calls
 
 
-def test_a_ledger_that_is_away_is_noticed_before_anything_is_read(
-    run: Run, tracktor: Sandbox
-) -> None:
+def test_an_unreachable_ledger_stops_the_run_before_reading(run: Run, tracktor: Sandbox) -> None:
     with pytest.raises(LedgerError), stamina.set_testing(True, attempts=1):
         run(ledger=NotificationLedger(url="postgresql://nobody@127.0.0.1:1/nothing"))
     assert not tracktor.calls
 
 
-def test_an_address_that_does_not_exist_is_given_up_and_one_that_is_deferred_is_tried_again(
-    run: Run, mail: MailServer, right: list[str]
+def test_a_refused_address_is_given_up_and_a_deferred_one_is_retried(
+    run: Run, mail: MailServer, customers: list[str]
 ) -> None:
-    refused, *others = right
+    refused, *others = customers
     mail.faults = MailFaults(
         refused=frozenset({refused}), deferred=frozenset(others[:2]), deferrals=99
     )
@@ -295,19 +291,19 @@ def test_an_address_that_does_not_exist_is_given_up_and_one_that_is_deferred_is_
     assert sorted(written_to(mail)) == others
 
 
-def test_an_address_that_nobody_is_taken_at_is_tried_again(
-    run: Run, mail: MailServer, right: list[str]
+def test_refused_addresses_are_retried_if_the_server_accepted_none(
+    run: Run, mail: MailServer, customers: list[str]
 ) -> None:
-    mail.faults = MailFaults(refused=frozenset(right))
+    mail.faults = MailFaults(refused=frozenset(customers))
     with pytest.raises(IncompleteRun) as caught:
         run()
-    assert len(caught.value.report.deferred) == len(right)
+    assert len(caught.value.report.deferred) == len(customers)
     mail.faults = MailFaults()
-    assert len(run().sent) == len(right)
+    assert len(run().sent) == len(customers)
 
 
-def test_one_answer_for_everybody_ends_the_run_with_the_servers_words_and_what_helps(
-    run: Run, right: list[str]
+def test_the_same_refusal_for_every_address_ends_the_run_with_a_remedy(
+    run: Run, customers: list[str]
 ) -> None:
     refusal = "550 5.4.5 Daily user sending limit exceeded."
     with (
@@ -316,10 +312,12 @@ def test_one_answer_for_everybody_ends_the_run_with_the_servers_words_and_what_h
     ):
         run(port=server.address.port)
     assert len(server.contents) == 3
-    assert len(caught.value.report.deferred) == len(right)
+    assert len(caught.value.report.deferred) == len(customers)
 
 
-def test_a_name_that_looks_encoded_stays_in_the_subject(run: Run, mail: MailServer) -> None:
+def test_text_that_looks_like_an_encoded_header_stays_in_the_subject(
+    run: Run, mail: MailServer
+) -> None:
     name = "=?utf-8?q?Ann=0D=0ABcc:_eve@evil.example=0D=0A=0D=0A<h1>Pay_again</h1>?="
     run(template=EmailTemplate(subject=f"{name}, about your order {{{{ order.order_name }}}}"))
     assert mail.messages
@@ -329,8 +327,8 @@ def test_a_name_that_looks_encoded_stays_in_the_subject(run: Run, mail: MailServ
         assert received.message.get_content_type() == "multipart/alternative"
 
 
-def test_a_message_that_may_have_arrived_is_reported_until_a_person_decides(
-    run: Run, mail: MailServer, ledger: NotificationLedger, right: list[str]
+def test_an_uncertain_email_is_reported_until_a_person_confirms_it(
+    run: Run, mail: MailServer, ledger: NotificationLedger, customers: list[str]
 ) -> None:
     from datetime import timedelta
 
@@ -345,23 +343,23 @@ def test_a_message_that_may_have_arrived_is_reported_until_a_person_decides(
     with pytest.raises(IncompleteRun) as again:
         run()
     assert sorted(again.value.report.uncertain) == sorted(uncertain)
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
     claims = [notice.key for notice in ledger.uncertain(older_than=timedelta(0))]
     assert ledger.confirm_uncertain(claims, older_than=timedelta(0)) >= 2
     assert run().complete
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
 
 
-def test_a_connection_that_breaks_between_messages_is_made_anew(
-    run: Run, mail: MailServer, right: list[str]
+def test_a_lost_smtp_connection_is_opened_again(
+    run: Run, mail: MailServer, customers: list[str]
 ) -> None:
     mail.faults = MailFaults(drop_every=2)
     run()
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
 
 
-def test_the_api_may_answer_in_any_of_its_forms(
-    run: Run, tracktor: Sandbox, mail: MailServer, right: list[str]
+def test_the_same_emails_are_sent_for_any_response_format(
+    run: Run, tracktor: Sandbox, mail: MailServer, customers: list[str]
 ) -> None:
     tracktor.answers = ResponseFormat(
         wrapped=False,
@@ -371,21 +369,21 @@ def test_the_api_may_answer_in_any_of_its_forms(
         times_without_offset=True,
     )
     run()
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
 
 
-def test_every_kind_of_trouble_at_once_changes_nothing(
-    run: Run, tracktor: Sandbox, mail: MailServer, right: list[str]
+def test_the_same_emails_are_sent_despite_faults_of_every_kind(
+    run: Run, tracktor: Sandbox, mail: MailServer, customers: list[str]
 ) -> None:
     tracktor.faults = Faults.everything(rate=0.4, seed=7)
     with stamina.set_testing(True, attempts=20):
         report = run()
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
     assert len(report.read) == 30
     assert sum(tracktor.faults_met.values()) > 5
 
 
-def test_a_parcel_that_expires_later_is_told_about_on_its_own(
+def test_a_parcel_that_expires_later_gets_a_separate_email(
     run: Run, tracktor: Sandbox, mail: MailServer
 ) -> None:
     order = next(
@@ -410,7 +408,7 @@ def test_a_parcel_that_expires_later_is_told_about_on_its_own(
         assert other not in text.get_content()
 
 
-def test_what_another_run_claimed_is_left_to_it(
+def test_a_notice_claimed_by_another_run_is_not_sent(
     run: Run,
     tracktor: Sandbox,
     mail: MailServer,
@@ -440,7 +438,7 @@ async def artifacts_of(state: State[Any]) -> list[Artifact]:
         )
 
 
-def test_the_run_leaves_a_table_and_a_summary_without_personal_data(
+def test_a_run_publishes_a_table_and_a_summary_without_personal_data(
     run: Run, tracktor: Sandbox
 ) -> None:
     state: Any = run(return_state=True)
@@ -456,7 +454,7 @@ def test_the_run_leaves_a_table_and_a_summary_without_personal_data(
         assert str(order["customer_last_name"] or "no name") not in everything
 
 
-def test_nothing_that_is_kept_or_logged_holds_personal_data_or_the_key(
+def test_logs_and_stored_files_hold_no_personal_data_and_no_api_key(
     run: Run, tracktor: Sandbox, credentials: TracktorCredentials, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracktor.faults = Faults.everything(rate=0.3, seed=2)
@@ -487,7 +485,7 @@ PARCEL = st.fixed_dictionaries(
 
 
 @given(st.lists(PARCEL, max_size=5, unique_by=lambda parcel: str(parcel["fulfillment_id"])))
-def test_affected_are_the_parcels_in_trouble_that_have_not_arrived(
+def test_undelivered_parcels_with_the_exception_are_affected(
     parcels: list[dict[str, Any]],
 ) -> None:
     order = Order.model_validate({"order_id": 1, "fulfillments": parcels})
@@ -503,7 +501,7 @@ def test_affected_are_the_parcels_in_trouble_that_have_not_arrived(
     assert [p.fulfillment_id for p in parcels_in_exception(order, EXPIRED)] == expected
 
 
-def test_an_exception_without_any_parcel_is_no_answer() -> None:
+def test_an_exception_that_no_parcel_has_makes_the_order_unreadable() -> None:
     order = Order(order_id=1, exception_statuses=("expired",))
     with pytest.raises(InvalidResponse, match="none of its parcels has"):
         parcels_in_exception(order, EXPIRED)

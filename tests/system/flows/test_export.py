@@ -1,4 +1,4 @@
-"""`export_tracking`: a shop in tables, with lineage, and no half files."""
+"""`export_tracking`: tables in files or a warehouse, with assets."""
 
 import csv
 import time
@@ -38,7 +38,7 @@ def read(folder: Path, table: str) -> list[dict[str, str]]:
 
 
 def events_of(asset: str, kind: str) -> list[dict[str, Any]]:
-    """The events about an asset; the client sends them a moment later."""
+    """The events about an asset, which the client sends a moment later."""
     found: list[dict[str, Any]] = []
     deadline = time.monotonic() + 60
     with get_client(sync_client=True) as client:
@@ -53,7 +53,7 @@ def events_of(asset: str, kind: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_shop_is_three_files_and_three_assets(
+def test_an_export_writes_three_files_and_three_assets(
     tracktor: Sandbox, credentials: TracktorCredentials, tmp_path: Path
 ) -> None:
     ids = list(tracktor.shop.order_ids)[:50]
@@ -73,7 +73,7 @@ def test_a_shop_is_three_files_and_three_assets(
         assert f"tracktor://{credentials.account}" in related
 
 
-def test_a_dry_run_counts_and_writes_nothing(
+def test_a_dry_run_of_an_export_counts_rows_and_writes_nothing(
     tracktor: Sandbox, credentials: TracktorCredentials, tmp_path: Path
 ) -> None:
     ids = list(tracktor.shop.order_ids)[:10]
@@ -82,7 +82,7 @@ def test_a_dry_run_counts_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_stay_as_they_were_when_an_order_could_not_be_read(
+def test_an_unreadable_order_keeps_the_files_of_the_previous_export(
     tracktor: Sandbox, credentials: TracktorCredentials, tmp_path: Path
 ) -> None:
     ids = list(tracktor.shop.order_ids)[:10]
@@ -99,7 +99,7 @@ def test_files_stay_as_they_were_when_an_order_could_not_be_read(
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_warehouse_keeps_the_orders_that_are_not_read_again(
+def test_a_warehouse_keeps_completed_orders_that_are_not_read(
     tracktor: Sandbox, credentials: TracktorCredentials, tmp_path: Path, monkeypatch: Any
 ) -> None:
     path = str(tmp_path / "shop.duckdb")
@@ -119,7 +119,7 @@ def test_a_warehouse_keeps_the_orders_that_are_not_read_again(
             assert database.execute(count.format(table)).fetchone() == (rows,)
 
 
-def test_files_hold_all_orders_whatever_need_not_be_read_again(
+def test_exported_files_include_completed_orders(
     tracktor: Sandbox,
     credentials: TracktorCredentials,
     ledger: NotificationLedger,
@@ -147,12 +147,12 @@ def test_files_hold_all_orders_whatever_need_not_be_read_again(
         ("/srv/tracking", "file:///srv/tracking"),
     ],
 )
-def test_an_asset_is_named_without_secrets(folder: str, place: str) -> None:
+def test_an_assets_key_holds_no_secrets(folder: str, place: str) -> None:
     assert place_of_folder(folder) == place
     assert place_of_warehouse("dlt.destinations.postgres", "tracktor") == "postgres://tracktor"
 
 
-def test_it_can_be_a_part_of_a_flow(
+def test_export_tracking_runs_as_a_subflow(
     tracktor: Sandbox, credentials: TracktorCredentials, tmp_path: Path
 ) -> None:
     @flow
@@ -164,7 +164,7 @@ def test_it_can_be_a_part_of_a_flow(
     assert nightly() == 3
 
 
-def test_a_folder_is_where_it_was_written_down_whatever_directory_a_run_has(
+def test_a_relative_export_folder_becomes_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Rules of a shop's own: each notice once, in the right order, and not too many."""
+"""`notify_customers`: each notice once, in the right order, and not too many."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,8 +41,8 @@ def server() -> Iterator[OrderServer]:
 
 
 @pytest.fixture
-def tell(server: OrderServer, mailer: Mailer) -> Flow:
-    def tell(*rules: NotificationRule, **options: Any) -> Any:
+def notify(server: OrderServer, mailer: Mailer) -> Flow:
+    def notify(*rules: NotificationRule, **options: Any) -> Any:
         usual = {
             "credentials": server.credentials,
             "orders": list(server.orders),
@@ -51,7 +51,7 @@ def tell(server: OrderServer, mailer: Mailer) -> Flow:
         }
         return notify_customers(**changed(usual, **options))
 
-    return tell
+    return notify
 
 
 def rule(name: str, *when: str, **fields: Any) -> NotificationRule:
@@ -70,122 +70,124 @@ def subjects(mail: MailServer) -> list[str]:
     return [str(received.message["Subject"]) for received in mail.messages]
 
 
-def test_each_rule_tells_each_customer_once(
-    tell: Flow, server: OrderServer, mail: MailServer
+def test_each_rule_sends_one_email_to_each_customer(
+    notify: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered")), 2: order(2, expired(2))}
-    first = tell(ARRIVED, LOST)
+    first = notify(ARRIVED, LOST)
     assert (first.sent, first.complete) == ((1, 2), True)
-    assert tell(ARRIVED, LOST).already_told == (1, 2)
-    assert tell(rule("thanks", "status:delivered")).sent == (1,)
+    assert notify(ARRIVED, LOST).already_told == (1, 2)
+    assert notify(rule("thanks", "status:delivered")).sent == (1,)
     assert len(mail.messages) == 3
 
 
-def test_all_rules_are_checked_on_one_reading(tell: Flow, server: OrderServer) -> None:
+def test_all_rules_share_one_scan(notify: Flow, server: OrderServer) -> None:
     server.orders = {n: order(n, parcel(n, "delivered")) for n in range(1, 30)}
-    report = tell(ARRIVED, LOST, rule("late", "stalled"), dry_run=True)
+    report = notify(ARRIVED, LOST, rule("late", "stalled"), dry_run=True)
     assert report.calls == len(server.orders)
 
 
 def test_a_rule_and_the_ready_made_flow_of_its_name_share_the_ledger(
-    tell: Flow, server: OrderServer, mailer: Mailer, mail: MailServer
+    notify: Flow, server: OrderServer, mailer: Mailer, mail: MailServer
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered"))}
     email_status_changes(server.credentials, [1], mailer)
-    assert tell(rule("status", "status:delivered")).already_told == (1,)
+    assert notify(rule("status", "status:delivered")).already_told == (1,)
     assert len(mail.messages) == 1
 
 
-def test_nothing_earlier_is_told_after_the_delivery_by_whatever_rule(
-    tell: Flow, server: OrderServer, mail: MailServer
+def test_no_rule_sends_an_earlier_status_after_the_delivery(
+    notify: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered"))}
-    tell(ARRIVED)
+    notify(ARRIVED)
     server.orders = {1: order(1, expired(1))}
-    assert tell(LOST, rule("on-its-way", "status:in_transit")).sent == ()
+    assert notify(LOST, rule("on-its-way", "status:in_transit")).sent == ()
     assert len(mail.messages) == 1
 
 
-def test_a_reminder_waits_for_its_time_and_is_sent_no_more_often_than_asked(
-    tell: Flow, server: OrderServer, mail: MailServer
+def test_a_reminder_waits_for_its_time_and_is_sent_at_most_times(
+    notify: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     server.orders = {1: order(1, expired(1))}
     at_once = rule("at-once", "exception:expired", times=2, repeat_after_days=AT_ONCE)
     weekly = rule("weekly", "exception:expired", times=2)
-    counts = [[case.outcome.value for case in tell(at_once, weekly).cases] for _ in range(4)]
+    counts = [[case.outcome.value for case in notify(at_once, weekly).cases] for _ in range(4)]
     assert [outcomes.count("sent") for outcomes in counts] == [2, 1, 0, 0]
     assert len(mail.messages) == 3
     server.orders = {1: order(1, parcel(1))}
-    assert tell(at_once, weekly).affected == ()
+    assert notify(at_once, weekly).affected == ()
 
 
-def test_a_customer_with_many_due_notices_gets_some_of_them_today(
-    tell: Flow, server: OrderServer, mail: MailServer
+def test_a_customer_gets_at_most_three_emails_a_day(
+    notify: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     same = {"order_email": "ada@customer.example"}
     server.orders = {n: order(n, parcel(n, "delivered"), **same) for n in range(1, 6)}
     with pytest.raises(IncompleteRun, match="had 3 messages today") as caught:
-        tell(ARRIVED)
+        notify(ARRIVED)
     assert (len(caught.value.report.sent), len(caught.value.report.deferred)) == (3, 2)
     assert written_to(mail) == ["ada@customer.example"] * 3
 
 
-def test_a_whole_order_is_told_once(tell: Flow, server: OrderServer, mail: MailServer) -> None:
+def test_an_order_rule_sends_one_email_when_all_parcels_have_arrived(
+    notify: Flow, server: OrderServer, mail: MailServer
+) -> None:
     whole = rule("all", "status:delivered", per="order")
     one = parcel(1, "delivered", line_items=[{"id": 1}])
     other = {"fulfillment_id": 99, "line_items": [{"id": 2}]}
     server.orders = {1: order(1, one, parcel(1, "in_transit", **other), line_item_count=2)}
-    assert tell(whole).sent == ()
+    assert notify(whole).sent == ()
     server.orders = {1: order(1, one, parcel(1, "delivered", **other), line_item_count=2)}
-    assert tell(whole).sent == (1,)
-    assert tell(whole).already_told == (1,)
+    assert notify(whole).sent == (1,)
+    assert notify(whole).already_told == (1,)
     assert len(mail.messages) == 1
 
 
 @pytest.mark.parametrize("lost", ["line_item_count", "line_items"])
-def test_a_whole_order_is_not_told_by_answers_that_do_not_tell_what_was_ordered(
-    tell: Flow, server: OrderServer, mail: MailServer, lost: str
+def test_an_order_rule_stops_if_responses_lack_the_ordered_items(
+    notify: Flow, server: OrderServer, mail: MailServer, lost: str
 ) -> None:
     sent = parcel(1, "delivered", line_items=[{"id": 1}])
     server.orders = {1: order(1, sent, line_item_count=1)}
     for fields in (sent, server.orders[1]):
         fields.pop(lost, None)
     with pytest.raises(InvalidResponse, match=f"none of the 1 responses has .*{lost}"):
-        tell(rule("all", "status:delivered", per="order"))
+        notify(rule("all", "status:delivered", per="order"))
     server.orders = {1: order(1, sent, line_item_count="some")}
     with pytest.raises(IncompleteRun, match="line_item_count"):
-        tell(rule("all", "status:delivered", per="order"))
+        notify(rule("all", "status:delivered", per="order"))
     assert not mail.messages
 
 
-def test_a_status_of_the_shops_own_is_told_before_there_is_a_parcel(
-    tell: Flow, server: OrderServer, mail: MailServer
+def test_a_custom_status_is_emailed_before_there_is_a_parcel(
+    notify: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     server.orders = {1: order(1, statuses=["Sewing"])}
     words = EmailTemplate(words=[Words(about="status", subject="We are sewing", opening="Now.")])
-    assert tell(rule("made", "status:Sewing", template=words)).sent == (1,)
+    assert notify(rule("made", "status:Sewing", template=words)).sent == (1,)
     assert subjects(mail) == ["We are sewing"]
 
 
-def test_a_status_that_was_told_before_there_was_a_parcel_is_no_news_of_the_parcel(
-    tell: Flow, server: OrderServer, mail: MailServer
+def test_a_status_emailed_before_there_is_a_parcel_is_not_repeated(
+    notify: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     made = rule("made", "status:Sewing")
     server.orders = {1: order(1, statuses=["Sewing"])}
-    assert tell(made).sent == (1,)
+    assert notify(made).sent == (1,)
     server.orders = {1: order(1, parcel(1, "Sewing", is_automatic=False))}
-    assert tell(made).already_told == (1,)
+    assert notify(made).already_told == (1,)
     assert len(mail.messages) == 1
     server.orders = {1: order(1, parcel(1, "Cutting"))}
-    assert tell(rule("made", "status:all")).sent == (1,)
+    assert notify(rule("made", "status:all")).sent == (1,)
 
 
-def test_an_order_that_is_read_again_keeps_what_its_source_knows(
-    tell: Flow, server: OrderServer, mail: MailServer, monkeypatch: pytest.MonkeyPatch
+def test_a_rule_still_applies_after_an_order_is_read_again(
+    notify: Flow, server: OrderServer, mail: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered"))}
     monkeypatch.setattr("prefect_tracktor.runs.notify._REREAD_LASTS_SECONDS", -1, raising=True)
-    report = tell(ARRIVED, read_again_after_minutes=0)
+    report = notify(ARRIVED, read_again_after_minutes=0)
     assert report.sent == (1,)
     assert report.calls == 2
 
@@ -197,58 +199,58 @@ def test_an_order_that_is_read_again_keeps_what_its_source_knows(
         (rule("vip", "status:delivered", tags=["VIP"]), "neither a list of ids nor events"),
     ],
 )
-def test_rules_that_cannot_be_right_are_refused_before_any_order_is_read(
-    tell: Flow, server: OrderServer, about: NotificationRule, problem: str
+def test_invalid_rules_are_refused_before_any_order_is_read(
+    notify: Flow, server: OrderServer, about: NotificationRule, problem: str
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered"))}
     with pytest.raises(InvalidInput, match=problem):
-        tell(about)
+        notify(about)
     assert "orders/1" not in server.calls
 
 
-def test_a_file_without_tags_is_no_silent_miss_of_a_rule_by_tag(
-    tell: Flow, server: OrderServer, tmp_path: Path
+def test_a_rule_by_tag_gives_a_note_if_no_order_has_tags(
+    notify: Flow, server: OrderServer, tmp_path: Path
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered"))}
     vip = rule("vip", "status:delivered", tags=["VIP"])
     file = tmp_path / "orders.csv"
     file.write_text("Id\n1\n")
-    [note] = [n for n in tell(vip, orders=OrderFile(path=str(file))).notes if "tag" in n]
+    [note] = [n for n in notify(vip, orders=OrderFile(path=str(file))).notes if "tag" in n]
     assert note.startswith("No order has a tag")
     file.write_text("Id,Tags\n1,vip\n")
-    report = tell(vip, orders=OrderFile(path=str(file)))
+    report = notify(vip, orders=OrderFile(path=str(file)))
     assert report.sent == (1,)
     assert not [note for note in report.notes if "tag" in note]
 
 
-def test_runs_at_the_same_time_tell_each_notice_once(
-    tell: Flow, server: OrderServer, mail: MailServer
+def test_simultaneous_runs_send_each_notice_once(
+    notify: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     server.orders = {n: order(n, parcel(n, "delivered")) for n in range(1, 13)}
     thanks = rule("thanks", "status:delivered")
     with ThreadPoolExecutor(2) as threads:
-        runs = [threads.submit(copy_context().run, tell, ARRIVED, thanks) for _ in range(2)]
+        runs = [threads.submit(copy_context().run, notify, ARRIVED, thanks) for _ in range(2)]
         reports = [run.result() for run in runs]
     assert sum(len(report.cases) for report in reports) >= 24
     assert len(mail.messages) == 24
 
 
-def test_the_dry_run_shows_per_rule_who_would_be_told(
-    tell: Flow, server: OrderServer, mail: MailServer, ledger: NotificationLedger
+def test_a_dry_run_of_rules_lists_due_orders_and_sends_nothing(
+    notify: Flow, server: OrderServer, mail: MailServer, ledger: NotificationLedger
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered")), 2: order(2, expired(2))}
-    report = tell(ARRIVED, LOST, dry_run=True)
+    report = notify(ARRIVED, LOST, dry_run=True)
     assert (report.due, report.mode) == ((1, 2), "dry_run")
     assert not mail.messages
     assert ledger.told([1, 2]) == []
 
 
-def test_options_about_reading_are_the_flows(tell: Flow, server: OrderServer) -> None:
-    assert tell(ARRIVED, reading=ReadingOptions(allow_empty=True)).read == ()
+def test_notify_customers_accepts_reading_options(notify: Flow, server: OrderServer) -> None:
+    assert notify(ARRIVED, reading=ReadingOptions(allow_empty=True)).read == ()
 
 
-def test_a_probable_typo_in_a_rule_is_noted(tell: Flow, server: OrderServer) -> None:
+def test_a_probable_typo_in_a_rule_is_noted(notify: Flow, server: OrderServer) -> None:
     server.orders = {1: order(1, expired(1))}
-    report = tell(rule("lost", "exception:expird"))
+    report = notify(rule("lost", "exception:expird"))
     assert report.due == ()
     assert [note for note in report.notes if "did you mean expired?" in note]

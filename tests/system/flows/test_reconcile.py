@@ -1,4 +1,4 @@
-"""Tracktor agrees with the shop's own records: what was planned is written, and nothing else."""
+"""`reconcile_manual_statuses`: Tracktor gets the shop's statuses, and no other change."""
 
 import csv
 import json
@@ -63,7 +63,7 @@ def reconcile(credentials: TracktorCredentials) -> Reconcile:
 
 
 def writes(tracktor: Sandbox) -> list[str]:
-    """The orders that were written, as the paths of the requests."""
+    """The paths of all write requests."""
     return [path for method, path in tracktor.calls if method == "POST"]
 
 
@@ -76,7 +76,7 @@ def moved(ids: list[int], status: str = "Sewing") -> list[DesiredStatus]:
 
 
 def carriers(tracktor: Sandbox) -> int:
-    """An order that the carrier updates, and that has not arrived."""
+    """An undelivered order that the carrier updates."""
     return next(
         order_id
         for order_id in tracktor.shop.order_ids[40:]
@@ -86,7 +86,7 @@ def carriers(tracktor: Sandbox) -> int:
     )
 
 
-def test_of_a_file_only_what_differs_is_written_and_a_second_run_writes_nothing(
+def test_only_differing_statuses_are_written_and_a_second_run_writes_none(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
 ) -> None:
     plan = tmp_path / "plan.csv"
@@ -105,7 +105,7 @@ def test_of_a_file_only_what_differs_is_written_and_a_second_run_writes_nothing(
     assert [status for shown in statuses(tracktor, ids[:4]) for status in set(shown)] == [
         "Sewing"
     ] * 4
-    # the options, all orders, and each change three times: looked at again, written, read back
+    # the options, all orders, and for each change: read again, write, read back
     assert first.calls == len(tracktor.calls) == 1 + 43 + 3 * 4
     tracktor.reset_calls()
     second = reconcile(desired, chunk_size=15)
@@ -114,7 +114,7 @@ def test_of_a_file_only_what_differs_is_written_and_a_second_run_writes_nothing(
     assert writes(tracktor) == []
 
 
-def test_the_plan_is_shown_before_it_is_carried_out_with_what_becomes_of_each_row(
+def test_the_plan_is_published_before_the_first_write_and_later_has_all_outcomes(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
     by_key, another_key, in_words, nothing, delivered, missing = [*ids[:5], 1]
@@ -150,7 +150,7 @@ def test_the_plan_is_shown_before_it_is_carried_out_with_what_becomes_of_each_ro
     assert rows[str(on_its_way)]["Reason"] == "the carrier updates it"
     [outcome] = artifacts("reconcile-statuses")
     assert {row["Outcome"] for row in table(outcome)} >= {"Changed", "Left alone", "Not found"}
-    # no customer stands in the tables
+    # the tables hold no personal data
     shown = "".join(
         str(artifact.data)
         for key in ("reconcile-statuses", "reconcile-statuses-summary")
@@ -162,7 +162,7 @@ def test_the_plan_is_shown_before_it_is_carried_out_with_what_becomes_of_each_ro
         assert not order["customer_full_name"] or order["customer_full_name"] not in shown
 
 
-def test_the_carriers_and_delivered_orders_may_be_taken_over(
+def test_a_takeover_changes_delivered_and_carrier_updated_orders(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
     on_its_way = carriers(tracktor)
@@ -172,7 +172,7 @@ def test_the_carriers_and_delivered_orders_may_be_taken_over(
     assert tracktor.shop.order(on_its_way)["automatic_carrier_updates"] is False
 
 
-def test_typos_are_named_with_their_rows_before_anything_is_read(
+def test_misspelled_statuses_are_named_with_their_rows_before_reading(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
 ) -> None:
     plan = tmp_path / "plan.csv"
@@ -188,7 +188,7 @@ def test_typos_are_named_with_their_rows_before_anything_is_read(
     assert tracktor.calls == [("GET", "status-options.json")]
 
 
-def test_rows_that_disagree_are_named_with_both_lines(
+def test_contradictory_rows_are_named_with_both_lines(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
 ) -> None:
     plan = tmp_path / "plan.csv"
@@ -198,7 +198,7 @@ def test_rows_that_disagree_are_named_with_both_lines(
     assert tracktor.calls == [("GET", "status-options.json")]
 
 
-def test_a_query_says_what_orders_ought_to_show(
+def test_desired_statuses_can_come_from_a_query(
     reconcile: Reconcile, ids: list[int], tmp_path: Path
 ) -> None:
     rows = " UNION ALL ".join(f"SELECT {order_id}, 'Sewing'" for order_id in ids[:3])
@@ -209,7 +209,7 @@ def test_a_query_says_what_orders_ought_to_show(
     assert reconcile(query).written == tuple(ids[:3])
 
 
-def test_fulfilled_orders_go_back_to_the_carrier(
+def test_fulfilled_orders_are_handed_back_to_the_carrier(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
     fulfilled = {
@@ -229,7 +229,7 @@ def test_fulfilled_orders_go_back_to_the_carrier(
     assert reconcile(rows, release_fulfilled=True).written == ()
 
 
-def test_more_writes_than_allowed_stop_the_run_before_the_first(
+def test_too_many_status_changes_stop_the_run_before_the_first(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
     with pytest.raises(LimitExceeded, match="5 orders are to be written and max_updates is 4"):
@@ -238,7 +238,7 @@ def test_more_writes_than_allowed_stop_the_run_before_the_first(
     assert len(reconcile(moved(ids[:5]), max_updates=5).written) == 5
 
 
-def test_a_limit_out_of_range_is_refused(
+def test_a_negative_max_updates_is_refused(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
     with pytest.raises(InvalidInput, match="max_updates"):
@@ -246,7 +246,7 @@ def test_a_limit_out_of_range_is_refused(
     assert writes(tracktor) == []
 
 
-def test_wrong_credentials_stop_the_run(
+def test_wrong_credentials_stop_the_reconciliation(
     reconcile: Reconcile, credentials: TracktorCredentials, ids: list[int]
 ) -> None:
     wrong = TracktorCredentials(
@@ -256,7 +256,7 @@ def test_wrong_credentials_stop_the_run(
         reconcile(moved(ids), credentials=wrong)
 
 
-def test_completed_orders_are_not_read_again_and_a_dry_run_remembers_none(
+def test_completed_orders_are_not_read_again_and_a_dry_run_records_none(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
 ) -> None:
     completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'completed.sqlite3'}", after_days=0)
@@ -283,7 +283,7 @@ def test_completed_orders_are_not_read_again_and_a_dry_run_remembers_none(
     )
 
 
-def test_what_does_not_stick_is_reported_and_what_is_sent_off_in_between_is_left_alone(
+def test_an_unpersisted_status_is_reported_and_a_superseded_order_unchanged(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
     first, superseded, stubborn = ids[:3]
@@ -307,7 +307,7 @@ def test_what_does_not_stick_is_reported_and_what_is_sent_off_in_between_is_left
     assert failure.reason == "it shows Ready for pickup"
 
 
-def test_without_its_memory_a_run_reads_everything_and_without_verification_nothing_twice(
+def test_an_unusable_completed_orders_database_makes_the_run_read_every_order(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -318,7 +318,7 @@ def test_without_its_memory_a_run_reads_everything_and_without_verification_noth
     assert len(tracktor.calls) == 1 + 3 + 3 + 3
 
 
-def test_faults_end_in_the_desired_state_and_write_only_what_was_planned(
+def test_only_planned_statuses_are_written_despite_faults(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int], credentials: TracktorCredentials
 ) -> None:
     tracktor.faults = Faults.everything(rate=0.2, seed=3, retry_after_seconds=0)
@@ -331,7 +331,7 @@ def test_faults_end_in_the_desired_state_and_write_only_what_was_planned(
     assert sum(tracktor.faults_met.values()) > 5
 
 
-def test_what_could_not_be_written_is_left_to_the_next_run(
+def test_the_next_run_writes_statuses_that_failed(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int], credentials: TracktorCredentials
 ) -> None:
     limits = TransportLimits(max_attempts=1, max_concurrency=1)
@@ -346,7 +346,7 @@ def test_what_could_not_be_written_is_left_to_the_next_run(
     assert all(set(shown) == {"Sewing"} for shown in statuses(tracktor, ids[:20]))
 
 
-def test_a_run_that_is_killed_is_finished_by_the_next(
+def test_the_next_run_finishes_a_killed_reconciliation(
     reconcile: Reconcile, tracktor: Sandbox, credentials: TracktorCredentials, ids: list[int]
 ) -> None:
     tracktor.faults = Faults(latency_seconds=0.03)

@@ -1,4 +1,4 @@
-"""`report_exceptions`: the team hears of each order that needs attention, new ones first."""
+"""`report_exceptions`: a digest for the team, new orders first."""
 
 import csv
 import io
@@ -45,13 +45,13 @@ def usual(
 
 @pytest.fixture
 def slack(chat: ChatServer) -> TeamDigest:
-    """A digest to a saved notification block."""
+    """A digest for a saved notification block."""
     url: Any = f"https://{SLACK}/services/T0/B0/secret"
     SlackWebhook(url=url).save("digest-team", overwrite=True)
     return TeamDigest(notify="slack-webhook/digest-team")
 
 
-def in_trouble(tracktor: Sandbox) -> set[int]:
+def orders_with_exceptions(tracktor: Sandbox) -> set[int]:
     return {
         order["order_id"]
         for order in map(tracktor.shop.order, tracktor.shop.order_ids)
@@ -70,12 +70,12 @@ def attached(mail: MailServer) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_the_second_report_has_only_what_is_new_and_another_report_its_own_memory(
+def test_a_report_lists_only_new_orders_since_the_last_of_its_name(
     usual: dict[str, Any], tracktor: Sandbox
 ) -> None:
     state: Any = report_exceptions(**usual, return_state=True)
     first = state.result()
-    assert set(first.reported) >= in_trouble(tracktor)
+    assert set(first.reported) >= orders_with_exceptions(tracktor)
     check_table(state, rows=len(first.affected))
     assert report_exceptions(**usual).new == ()
     weekly = report_exceptions(**usual, digest=TeamDigest(name="weekly", period_days=7))
@@ -93,7 +93,7 @@ def test_the_second_report_has_only_what_is_new_and_another_report_its_own_memor
 
 
 def check_table(state: Any, *, rows: int) -> None:
-    """The run's table has a row for each order that matters, with what is the matter."""
+    """Check that the run's table has a row for each affected order."""
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(
             artifact_filter=ArtifactFilter.model_validate(
@@ -107,7 +107,7 @@ def check_table(state: Any, *, rows: int) -> None:
     assert len(lines) == rows
 
 
-def test_the_team_gets_a_line_for_each_order_and_an_email_with_a_file(
+def test_the_team_gets_a_chat_message_and_an_email_with_a_csv_file(
     usual: dict[str, Any],
     slack: TeamDigest,
     chat: ChatServer,
@@ -131,12 +131,12 @@ def test_the_team_gets_a_line_for_each_order_and_an_email_with_a_file(
     values = [float(row["value"].replace(",", "")) for row in rows if row["value"]]
     assert values == sorted(values, reverse=True)
     assert "could not be read" not in mail.messages[-1].raw.decode()
-    # nothing is new: no message
+    # without news, no message
     report_exceptions(**usual, digest=both, mailer=mailer)
     assert len(chat.posted) == len(mail.messages) == 1
 
 
-def test_how_carriers_did_is_sent_though_nothing_is_new(
+def test_carrier_figures_are_sent_although_nothing_is_new(
     usual: dict[str, Any], slack: TeamDigest, chat: ChatServer, credentials: TracktorCredentials
 ) -> None:
     with Sandbox(Shop(orders=60, expired=6, now=datetime.now(UTC))) as today:
@@ -150,18 +150,20 @@ def test_how_carriers_did_is_sent_though_nothing_is_new(
     assert "Median days" in text
 
 
-def test_a_digest_that_is_not_taken_is_sent_by_the_next_run(
+def test_a_rejected_digest_is_sent_by_the_next_run(
     usual: dict[str, Any], slack: TeamDigest, chat: ChatServer
 ) -> None:
     chat.statuses = [500]
-    with pytest.raises(TracktorError, match="next run repeats it: slack-webhook/digest-team") as no:
+    with pytest.raises(
+        TracktorError, match="next run repeats it: slack-webhook/digest-team"
+    ) as caught:
         report_exceptions(**usual, digest=slack)
-    assert "secret" not in str(no.value)
+    assert "secret" not in str(caught.value)
     assert report_exceptions(**usual, digest=slack).reported
     assert len(chat.posted) == 1
 
 
-def test_a_dead_address_fails_the_run_but_the_others_get_the_digest_once(
+def test_a_refused_address_fails_the_run_and_the_others_get_the_digest_once(
     usual: dict[str, Any], mailer: Mailer, mail: MailServer
 ) -> None:
     dead = "gone@sandbox-shop.example"
@@ -178,7 +180,7 @@ def test_a_dead_address_fails_the_run_but_the_others_get_the_digest_once(
     assert [message.recipients for message in mail.messages] == [(TEAM,)]
 
 
-def test_the_team_hears_that_orders_are_missing_from_the_report(
+def test_the_digest_counts_orders_that_could_not_be_read(
     usual: dict[str, Any],
     tracktor: Sandbox,
     credentials: TracktorCredentials,
@@ -192,11 +194,11 @@ def test_the_team_hears_that_orders_are_missing_from_the_report(
         options = usual | {"credentials": away, "digest": digest, "mailer": mailer}
         with pytest.raises(IncompleteRun) as left:
             report_exceptions(**options)
-    said = f"{len(left.value.report.failed)} orders could not be read, and are not counted."
-    assert said in mail.messages[-1].raw.decode()
+    expected = f"{len(left.value.report.failed)} orders could not be read, and are not counted."
+    assert expected in mail.messages[-1].raw.decode()
 
 
-def test_a_dry_run_and_a_rehearsal_tell_only_dead_and_record_nothing(
+def test_a_dry_run_and_a_rehearsal_of_a_digest_record_nothing(
     usual: dict[str, Any],
     slack: TeamDigest,
     chat: ChatServer,
@@ -205,7 +207,7 @@ def test_a_dry_run_and_a_rehearsal_tell_only_dead_and_record_nothing(
 ) -> None:
     both = slack.model_copy(update={"mail_to": (TEAM,)})
     mailer = mailer_of(mail, ledger=ledger)
-    # a copy is never validated
+    # a copy is not validated
     stopped = mailer.model_copy(update={"mode": "dry_run"})
     for off in ({"dry_run": True, "mailer": mailer}, {"mailer": stopped}):
         report = report_exceptions(**usual, **off, digest=both)
@@ -222,15 +224,15 @@ def test_a_dry_run_and_a_rehearsal_tell_only_dead_and_record_nothing(
     assert list(ledger.history()) == []
 
 
-def test_a_report_is_no_message_to_customers(
+def test_reports_are_not_counted_as_emails_to_customers(
     usual: dict[str, Any], mailer: Mailer, ledger: NotificationLedger, tracktor: Sandbox
 ) -> None:
     account = usual["credentials"].account
     report_exceptions(**usual)
     assert ledger.standing(account).sent == 0
     orders = {"credentials": usual["credentials"], "orders": usual["orders"], "mailer": mailer}
-    told = email_expired_exceptions(**orders)
-    assert len(told.sent) == 6
+    emailed = email_expired_exceptions(**orders)
+    assert len(emailed.sent) == 6
     # a notice for each parcel
     sent = ledger.standing(account).sent
     assert 6 <= sent < 10
@@ -238,7 +240,7 @@ def test_a_report_is_no_message_to_customers(
     assert ledger.standing(account).sent == sent
 
 
-def test_what_cannot_be_right_stops_before_anything_is_read(
+def test_an_unusable_digest_recipient_stops_the_run_before_reading(
     usual: dict[str, Any], tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     credentials.save("no-notification", overwrite=True)
@@ -259,6 +261,6 @@ def test_what_cannot_be_right_stops_before_anything_is_read(
 
 
 @pytest.mark.parametrize("wrong", [{"conditions": ["status:delivered"]}, {"mail_to": ["a@b, c@d"]}])
-def test_a_digest_about_statuses_or_to_a_list_is_refused(wrong: dict[str, Any]) -> None:
+def test_a_digest_about_statuses_or_with_an_address_list_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TeamDigest.model_validate(wrong)

@@ -1,4 +1,4 @@
-"""Customers hear once of each status that their parcel reaches, and never of one that is over."""
+"""`notify_status_change` and `email_status_changes`: one email for each current status."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ Notify = Callable[..., Any]
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A smaller shop: six customers ought to be written to."""
+    """A shop with six affected customers."""
     with Sandbox(Shop(orders=30, expired=6)) as sandbox:
         yield sandbox
 
@@ -43,7 +43,7 @@ def usual(credentials: TracktorCredentials, mailer: Mailer) -> dict[str, Any]:
 
 @pytest.fixture
 def parcel(tracktor: Sandbox) -> dict[str, Any]:
-    """A parcel that has just been delivered, of a customer with an email address."""
+    """A parcel delivered just now, of a customer with an email address."""
     shop = tracktor.shop
     order = shop.order(next(iter(shop.customers_to_write_to())))
     fulfillment_id = order["fulfillments"][0]["fulfillment_id"]
@@ -64,7 +64,7 @@ def notify(usual: dict[str, Any], parcel: dict[str, Any]) -> Notify:
     return notify
 
 
-def test_a_customer_is_told_once_by_events_and_a_look_through_the_shop(
+def test_a_customer_gets_one_email_from_events_and_a_scan_together(
     notify: Notify,
     usual: dict[str, Any],
     tracktor: Sandbox,
@@ -80,12 +80,12 @@ def test_a_customer_is_told_once_by_events_and_a_look_through_the_shop(
     assert "has been delivered" in mail.messages[0].message["Subject"]
 
 
-def test_knowing_the_order_spares_a_look_up(notify: Notify, parcel: dict[str, Any]) -> None:
+def test_an_order_id_in_the_event_saves_one_call(notify: Notify, parcel: dict[str, Any]) -> None:
     assert notify(dry_run=True).calls == 2
     assert notify(dry_run=True, order_id=parcel["order_id"]).calls == 1
 
 
-def test_a_parcel_that_has_moved_on_is_left_alone(
+def test_an_event_with_an_outdated_status_sends_no_email(
     notify: Notify, mail: MailServer, parcel: dict[str, Any]
 ) -> None:
     assert notify(status="in_transit").affected == ()
@@ -93,7 +93,7 @@ def test_a_parcel_that_has_moved_on_is_left_alone(
     assert not mail.messages
 
 
-def test_old_news_is_none(
+def test_a_status_older_than_within_hours_sends_no_email(
     notify: Notify, mail: MailServer, tracktor: Sandbox, usual: dict[str, Any]
 ) -> None:
     old = next(
@@ -108,12 +108,12 @@ def test_old_news_is_none(
     assert notify(fulfillment_id=old["fulfillment_id"], within_hours=8000, dry_run=True).due
 
 
-def test_delays_that_cannot_be_meant_are_refused(notify: Notify) -> None:
+def test_invalid_retry_delays_are_refused(notify: Notify) -> None:
     with pytest.raises(InvalidInput, match="retry_delays_seconds"):
         notify(retry_delays_seconds=[-1])
 
 
-def test_each_status_has_its_own_message(
+def test_each_shipment_status_has_its_own_subject(
     usual: dict[str, Any], mail: MailServer, tracktor: Sandbox
 ) -> None:
     shop = tracktor.shop
@@ -128,7 +128,7 @@ def test_each_status_has_its_own_message(
     assert len(mail.messages) == 3
 
 
-def test_a_shops_own_status_may_have_words_of_its_own(
+def test_a_custom_status_can_have_its_own_template(
     notify: Notify, mail: MailServer, tracktor: Sandbox, parcel: dict[str, Any]
 ) -> None:
     tracktor.shop.set_parcel(parcel["fulfillment_id"], shipment_status="Ready for pickup")
@@ -137,7 +137,7 @@ def test_a_shops_own_status_may_have_words_of_its_own(
     assert [received.message["Subject"] for received in mail.messages] == ["Come and get it"]
 
 
-def test_a_dry_run_sends_nothing_and_a_rehearsal_goes_to_staff(
+def test_a_dry_run_sends_no_email_and_a_rehearsal_one_to_staff(
     notify: Notify, mail: MailServer, customer: str
 ) -> None:
     assert notify(dry_run=True).due
@@ -149,12 +149,12 @@ def test_a_dry_run_sends_nothing_and_a_rehearsal_goes_to_staff(
     assert written_to(mail) == ["staff@sandbox-shop.example", customer]
 
 
-def test_an_unknown_parcel_writes_to_nobody(notify: Notify, mail: MailServer) -> None:
+def test_an_event_with_an_unknown_parcel_sends_no_email(notify: Notify, mail: MailServer) -> None:
     assert notify(fulfillment_id=1).sent == ()
     assert not mail.messages
 
 
-def test_a_parcel_of_another_order_writes_to_nobody(
+def test_an_event_with_the_id_of_another_order_sends_no_email(
     notify: Notify, mail: MailServer, tracktor: Sandbox, parcel: dict[str, Any]
 ) -> None:
     another = next(i for i in tracktor.shop.order_ids if i != parcel["order_id"])
@@ -162,7 +162,7 @@ def test_a_parcel_of_another_order_writes_to_nobody(
     assert not mail.messages
 
 
-def test_trouble_that_may_pass_is_tried_again(
+def test_a_deferred_email_is_sent_by_a_retry(
     notify: Notify, mail: MailServer, customer: str
 ) -> None:
     mail.faults = MailFaults(deferred=frozenset({customer}), deferrals=2)
@@ -171,7 +171,7 @@ def test_trouble_that_may_pass_is_tried_again(
     assert written_to(mail) == [customer]
 
 
-def test_a_mail_server_that_is_away_is_waited_for(
+def test_retries_wait_for_an_unreachable_mail_server(
     notify: Notify, mail: MailServer, customer: str
 ) -> None:
     mail.stop()
@@ -184,7 +184,7 @@ def test_a_mail_server_that_is_away_is_waited_for(
     assert written_to(mail) == [customer]
 
 
-def test_trouble_to_the_end_fails_the_run(
+def test_a_run_fails_if_the_last_retry_fails(
     notify: Notify, tracktor: Sandbox, usual: dict[str, Any]
 ) -> None:
     tracktor.faults = Faults(server_error=1)
@@ -194,7 +194,7 @@ def test_trouble_to_the_end_fails_the_run(
     assert len(tracktor.calls) == 2
 
 
-def test_what_waiting_does_not_mend_is_not_tried_again(
+def test_a_template_error_is_not_retried(
     notify: Notify, mail: MailServer, tracktor: Sandbox
 ) -> None:
     with pytest.raises(TemplateError):
@@ -207,7 +207,7 @@ def scan(usual: dict[str, Any], tracktor: Sandbox, **options: Any) -> Any:
     return email_status_changes(**changed({**usual, "orders": orders}, **options))
 
 
-def test_a_look_through_the_shop_finds_what_is_new_and_leaves_what_is_old(
+def test_a_scan_emails_new_statuses_and_skips_old_ones(
     usual: dict[str, Any],
     tracktor: Sandbox,
     mail: MailServer,
@@ -220,7 +220,7 @@ def test_a_look_through_the_shop_finds_what_is_new_and_leaves_what_is_old(
     assert scan(usual, tracktor).already_told == report.sent
 
 
-def test_an_order_whose_parcels_differ_gets_a_message_for_each_status(
+def test_an_order_gets_one_email_for_each_status_of_its_parcels(
     usual: dict[str, Any], tracktor: Sandbox, mail: MailServer
 ) -> None:
     shop = tracktor.shop
@@ -240,7 +240,7 @@ def test_an_order_whose_parcels_differ_gets_a_message_for_each_status(
     assert [subject.endswith("delivered") for subject in subjects] == [True, False]
 
 
-def test_how_long_ago_is_the_owners_choice(
+def test_within_hours_sets_how_old_a_status_may_be(
     usual: dict[str, Any], tracktor: Sandbox, parcel: dict[str, Any]
 ) -> None:
     old = datetime.now(UTC) - datetime.fromisoformat("2026-01-01T00:00:00+00:00")
@@ -248,7 +248,7 @@ def test_how_long_ago_is_the_owners_choice(
     assert len(everything.due) > 10
 
 
-def test_orders_without_the_delivered_ones_do_not_fit(
+def test_a_shopify_source_must_include_delivered_orders(
     usual: dict[str, Any], tracktor: Sandbox, shopify: ShopifyCredentials
 ) -> None:
     with pytest.raises(InvalidInput, match="set include_delivered of the ShopifyOrders"):
@@ -269,7 +269,7 @@ def test_orders_without_the_delivered_ones_do_not_fit(
         ({"max_emails": -1}, "max_emails"),
     ],
 )
-def test_what_cannot_be_right_is_refused_before_anything_is_read(
+def test_invalid_parameters_of_a_status_scan_are_refused_before_reading(
     usual: dict[str, Any], tracktor: Sandbox, options: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(InvalidInput, match=problem):
@@ -277,7 +277,7 @@ def test_what_cannot_be_right_is_refused_before_anything_is_read(
     assert tracktor.calls == []
 
 
-def test_a_status_that_the_account_does_not_have_is_refused_before_any_order_is_read(
+def test_an_unknown_status_is_refused_before_any_order_is_read(
     usual: dict[str, Any], tracktor: Sandbox
 ) -> None:
     with pytest.raises(InvalidInput, match=r"delivred.*did you mean"):

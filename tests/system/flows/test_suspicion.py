@@ -73,7 +73,7 @@ def test_no_orders_at_all_are_an_error_unless_they_may_be(
 
 
 def test_no_rows_at_all_are_an_error_unless_they_may_be(server: OrderServer) -> None:
-    with pytest.raises(InvalidInput, match="contains no order"):
+    with pytest.raises(InvalidInput, match=r"^desired contains no order"):
         reconcile_manual_statuses(server.credentials, [])
     assert reconcile_manual_statuses(
         server.credentials, [], reading=ReadingOptions(allow_empty=True)

@@ -1,5 +1,6 @@
-"""Queries fit Shopify's schema, as far as they use it."""
+"""Shopify queries, checked against the part of the schema that they use."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_query_asks_for_what_there_is(query: ApiCall[Any]) -> None:
+def test_shopify_queries_are_valid_for_the_schema(query: ApiCall[Any]) -> None:
     assert query.json is not None
     assert validate(SCHEMA, parse(query.json["query"])) == []
 
@@ -65,5 +66,19 @@ def test_a_query_asks_for_what_there_is(query: ApiCall[Any]) -> None:
         "{ orders(first: 3, sortKey: TOTAL) { nodes { id } } }",
     ],
 )
-def test_the_schema_tells_what_there_is_not(query: str) -> None:
+def test_queries_for_unknown_fields_are_invalid_for_the_schema(query: str) -> None:
     assert validate(SCHEMA, parse(query))
+
+
+@pytest.mark.parametrize("restore_rate", [1e-3, 1e-300])
+def test_the_pause_before_the_next_query_is_a_minute_at_most(
+    restore_rate: float,
+) -> None:
+    throttle = {"currentlyAvailable": 0, "restoreRate": restore_rate}
+    reply = api.granted_scopes("2026-10").read(
+        {
+            "data": {"currentAppInstallation": {"accessScopes": [{"handle": "read_orders"}]}},
+            "extensions": {"cost": {"requestedQueryCost": 500, "throttleStatus": throttle}},
+        }
+    )
+    assert reply.pause == timedelta(minutes=1)

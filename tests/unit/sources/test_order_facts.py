@@ -1,4 +1,4 @@
-"""Facts of orders in exports."""
+"""Order facts in export files."""
 
 import json
 from datetime import UTC, datetime
@@ -27,12 +27,12 @@ def found(content: str, suffix: str = ".csv", **fields: Any) -> list[FoundOrder]
 
 
 def facts(content: str, suffix: str = ".csv") -> OrderFacts:
-    [(order_id, its_facts)] = found(content, suffix)
+    [(order_id, order_facts)] = found(content, suffix)
     assert order_id == 11
-    return its_facts
+    return order_facts
 
 
-def test_shopifys_export_tells_the_facts_of_an_order() -> None:
+def test_order_facts_are_read_from_a_shopify_export() -> None:
     first, refunded = found(EXPORT, include_cancelled=True)
     assert first.facts == OrderFacts(
         created_at=datetime(2026, 10, 3, 13, tzinfo=UTC),
@@ -47,12 +47,12 @@ def test_shopifys_export_tells_the_facts_of_an_order() -> None:
     assert refunded.facts.country is None
 
 
-def test_a_file_of_ids_has_no_facts() -> None:
+def test_orders_from_a_file_of_ids_have_no_facts() -> None:
     assert found("Id\n11\n") == [FoundOrder(11, OrderFacts())]
     assert found("11\n12\n", ".jsonl") == [FoundOrder(11), FoundOrder(12)]
 
 
-def test_no_more_of_a_customer_is_kept_than_country_and_locale() -> None:
+def test_found_orders_contain_no_customer_data() -> None:
     found_facts = repr(found(EXPORT))
     assert not any(word in found_facts for word in ("Ann", "a@example.com", "Mug", "#11", "vip"))
 
@@ -80,7 +80,7 @@ def test_no_more_of_a_customer_is_kept_than_country_and_locale() -> None:
         },
     ],
 )
-def test_json_of_shopifys_apis_tells_the_same(line: dict[str, Any]) -> None:
+def test_order_facts_are_read_from_the_json_of_shopify_apis(line: dict[str, Any]) -> None:
     assert facts(json.dumps(line | {"id": 11}), ".jsonl") == OrderFacts(
         created_at=datetime(2026, 10, 3, 13, tzinfo=UTC),
         financial_status="paid",
@@ -101,7 +101,7 @@ def test_json_of_shopifys_apis_tells_the_same(line: dict[str, Any]) -> None:
         {"country": "US", "Shipping Country": "United States", "locale": "x" * 300},
     ],
 )
-def test_what_cannot_be_read_is_unknown(line: dict[str, Any]) -> None:
+def test_an_unreadable_order_fact_is_unknown(line: dict[str, Any]) -> None:
     assert facts(json.dumps(line | {"id": 11}), ".jsonl") == OrderFacts()
 
 
@@ -113,12 +113,12 @@ def test_what_cannot_be_read_is_unknown(line: dict[str, Any]) -> None:
         "Id,Tags,TAGS\n11,vip,\n",
     ],
 )
-def test_columns_of_facts_never_make_a_file_unreadable(content: str) -> None:
+def test_duplicate_columns_of_facts_are_accepted(content: str) -> None:
     first, *_ = found(content)
     assert first.facts.tags == {"vip"}
 
 
-def test_another_line_of_an_order_adds_what_the_first_leaves_open() -> None:
+def test_a_later_line_of_an_order_adds_missing_facts() -> None:
     lines = "Financial Status,Shipping Country,Tags,Id\n,US,,11\npaid,,vip,11\n"
     found_facts = facts(lines)
     assert (found_facts.country, found_facts.financial_status) == ("US", "paid")

@@ -1,4 +1,4 @@
-"""Cancelled, refunded and unfulfilled orders in exports, and sources without any order."""
+"""Order states in exports, truncated files, and sources without orders."""
 
 import itertools
 import json
@@ -27,30 +27,30 @@ Name,Email,Financial Status,Fulfillment Status,Lineitem name,Cancelled at,Id
 """
 
 
-def reading(content: str, suffix: str = ".csv", **fields: bool) -> FoundOrders:
+def orders_in(content: str, suffix: str = ".csv", **fields: bool) -> FoundOrders:
     fsspec.filesystem("memory").pipe(f"/states{suffix}", content.encode())
     return OrderFile.model_validate({"path": f"memory://states{suffix}"} | fields).find_orders()
 
 
 def ids_of(content: str, suffix: str = ".csv", **fields: bool) -> list[int]:
-    return list(reading(content, suffix, **fields).order_ids)
+    return list(orders_in(content, suffix, **fields).order_ids)
 
 
-def test_orders_that_nobody_waits_for_are_left_out_and_counted() -> None:
-    ids = reading(EXPORT)
+def test_cancelled_refunded_and_unfulfilled_orders_are_left_out_and_counted() -> None:
+    ids = orders_in(EXPORT)
     assert list(ids.order_ids) == [11, 15]
     assert ids.left_out == {"cancelled": 1, "refunded": 1, "voided": 1, "unfulfilled": 1}
     assert ids.note == "left out: 1 cancelled, 1 refunded, 1 voided, 1 unfulfilled"
 
 
-def test_each_kind_can_be_asked_for() -> None:
+def test_cancelled_and_unfulfilled_orders_can_be_included() -> None:
     assert ids_of(EXPORT, include_unfulfilled=True) == [11, 14, 15]
     assert ids_of(EXPORT, include_cancelled=True) == [11, 12, 13, 15, 16]
     assert ids_of(EXPORT, include_cancelled=True, include_unfulfilled=True) == list(range(11, 17))
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "named"),
+    ("column", "value", "is_found"),
     [
         ("Cancelled at", "2026-10-03 09:00:00 -0400", False),
         ("Canceled At", "2026-10-03", False),
@@ -59,6 +59,8 @@ def test_each_kind_can_be_asked_for() -> None:
         ("Cancelled", "yes", False),
         ("Cancelled", "FALSE", True),
         ("Cancelled", "0", True),
+        ("Cancelled", "0.0", True),
+        ("Cancelled", "1.0", False),
         ("Cancelled at", "0000-00-00 00:00:00", True),
         ("Cancelled at", "-", True),
         ("Cancelled by", "Ada", True),
@@ -92,13 +94,15 @@ def test_each_kind_can_be_asked_for() -> None:
         ("Notes", "cancelled", True),
     ],
 )
-def test_columns_of_other_exports_tell_the_same(column: str, value: str, named: bool) -> None:
-    assert ids_of(f"{column},Id\n{value},5001\n") == ([5001] if named else [])
+def test_order_states_are_read_from_the_columns_of_other_exports(
+    column: str, value: str, is_found: bool
+) -> None:
+    assert ids_of(f"{column},Id\n{value},5001\n") == ([5001] if is_found else [])
     line = json.dumps({column: value, "id": 5001})
-    assert ids_of(line, ".jsonl") == ([5001] if named else [])
+    assert ids_of(line, ".jsonl") == ([5001] if is_found else [])
 
 
-def test_values_of_json_are_understood_as_they_are() -> None:
+def test_order_states_are_read_from_json_values() -> None:
     lines = [
         {"id": 1, "cancelled_at": None, "financial_status": "paid", "fulfillment_status": None},
         {"id": 2, "cancelled_at": {"$date": "2026-10-03T09:00:00Z"}},
@@ -109,7 +113,7 @@ def test_values_of_json_are_understood_as_they_are() -> None:
     assert ids_of("\n".join(map(json.dumps, lines)), ".jsonl") == [1, 4, 5]
 
 
-def test_another_line_of_an_order_may_say_what_the_first_leaves_open() -> None:
+def test_a_later_line_of_an_order_decides_its_missing_state() -> None:
     header = "Fulfillment Status,Financial Status,Id\n"
     assert ids_of(f"{header}unfulfilled,paid,1\nfulfilled,paid,1\n") == [1]
     assert ids_of(f"{header},,1\nfulfilled,refunded,1\n") == []
@@ -120,7 +124,9 @@ order_states = st.sampled_from(["", "paid", "refunded", "voided"])
 
 
 @given(states=st.lists(st.tuples(order_states, st.booleans()), min_size=1, max_size=6))
-def test_lines_in_any_order_give_the_same_orders(states: list[tuple[str, bool]]) -> None:
+def test_the_sequence_of_lines_does_not_change_the_orders_found(
+    states: list[tuple[str, bool]],
+) -> None:
     rows = [
         f"{status},{'2026-10-03' if cancelled else ''},{order_id}"
         for order_id, (status, cancelled) in enumerate(states, start=1)
@@ -135,11 +141,11 @@ def test_lines_in_any_order_give_the_same_orders(states: list[tuple[str, bool]])
         assert set(ids_of("\n".join([header, *shuffled, ""]))) == wanted
 
 
-def test_a_file_that_names_no_order_says_why() -> None:
-    only_header = reading("Name,Id\n")
+def test_a_file_without_any_order_gives_the_reason() -> None:
+    only_header = orders_in("Name,Id\n")
     assert list(only_header) == []
     assert only_header.why_none.startswith("states.csv: a header and no rows under it")
-    all_out = reading("Id,Cancelled at,Fulfillment Status\n1,2026-10-03,\n2,,unfulfilled\n")
+    all_out = orders_in("Id,Cancelled at,Fulfillment Status\n1,2026-10-03,\n2,,unfulfilled\n")
     assert list(all_out) == []
     assert all_out.why_none == (
         "states.csv: all orders in it are left out (1 cancelled, 1 unfulfilled); if they are"
@@ -148,14 +154,14 @@ def test_a_file_that_names_no_order_says_why() -> None:
 
 
 @pytest.mark.parametrize("content", ["\n\n", " \r\n", ",,\n", '"",""\n', "\ufeff\n"])
-def test_a_file_of_blank_lines_is_refused(content: str) -> None:
+def test_a_file_of_blank_lines_is_rejected(content: str) -> None:
     with pytest.raises(
         InvalidInput, match="line 1: the file has only blank lines; export it again"
     ):
         ids_of(content)
 
 
-def test_an_empty_list_and_a_source_of_ones_own_say_why_there_is_none() -> None:
+def test_an_empty_list_and_a_custom_source_give_a_reason() -> None:
     class Warehouse:
         def find_orders(self) -> Iterator[FoundOrder]:
             return iter(())
@@ -175,12 +181,12 @@ def test_an_empty_list_and_a_source_of_ones_own_say_why_there_is_none() -> None:
         "Name,Id\n#1,gid://shopify/Order/55001\n#2,gid://shopify/Order/55",
     ],
 )
-def test_a_file_that_is_cut_off_in_the_middle_of_a_row_is_refused(content: str) -> None:
+def test_a_csv_file_truncated_within_a_row_is_rejected(content: str) -> None:
     with pytest.raises(InvalidInput, match=r"cut off|not well-formed"):
         ids_of(content)
 
 
-def test_json_lines_that_are_cut_off_are_refused() -> None:
+def test_truncated_json_lines_are_rejected() -> None:
     with pytest.raises(InvalidInput, match="its id is shorter than all others"):
         ids_of("55001\n55002\n550", ".jsonl")
     with pytest.raises(InvalidInput, match="not JSON"):
@@ -198,7 +204,7 @@ def test_json_lines_that_are_cut_off_are_refused() -> None:
         "550,Id\n1,55001",
     ],
 )
-def test_a_whole_last_line_needs_no_line_end(content: str) -> None:
+def test_a_complete_last_line_needs_no_line_end(content: str) -> None:
     assert ids_of(content)
 
 
@@ -211,7 +217,7 @@ def test_a_whole_last_line_needs_no_line_end(content: str) -> None:
     ),
     data=st.data(),
 )
-def test_no_cut_gives_an_id_that_was_not_there(
+def test_a_truncated_file_never_yields_a_new_id(
     rows: list[tuple[int, str]], data: st.DataObject
 ) -> None:
     text = "Note,Id\n" + "".join(
@@ -227,18 +233,21 @@ def test_no_cut_gives_an_id_that_was_not_there(
     assert set(found) <= {order_id for order_id, _ in rows}
 
 
-def test_states_are_read_by_name_and_by_word() -> None:
+def test_columns_with_order_states_are_recognized_by_name() -> None:
     assert has_state("Date cancelled")
     assert not has_state("Cancelled items")
     assert states_in({"Status": None}) is None
     assert states_in({}) == frozenset()
 
 
-def test_a_state_that_was_cut_off_is_not_taken_for_another() -> None:
+def test_a_truncated_order_state_is_rejected() -> None:
     whole = "Id,Financial Status\n1001,paid\n1002,refunded\n"
     for end in range(len("efunded")):
         with pytest.raises(InvalidInput, match="cut off"):
             ids_of(whole[: -2 - end])
+    with pytest.raises(InvalidInput, match="cut off"):
+        ids_of("Id,Fulfillment Status\n1001,fulfilled by us\n1002,fulfilled\n1003,fulfilled")
     assert ids_of("Id,Financial Status\n1001,paid\n1002,paid") == [1001, 1002]
     assert ids_of("Id,Financial Status\n1001,paid") == [1001]
+    assert ids_of("Id,Financial Status\n1001,paid\n1002,") == [1001, 1002]
     assert ids_of("Id,Cancelled at\n1001,\n1003,2026-10-01\n1002,2026-") == [1001]

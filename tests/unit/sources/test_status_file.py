@@ -1,4 +1,4 @@
-"""Desired statuses from files: every row with its place, nothing guessed."""
+"""Desired statuses from CSV and JSON Lines files."""
 
 import csv
 import io
@@ -27,12 +27,12 @@ def refusal(content: str, suffix: str = ".csv") -> str:
     return str(caught.value)
 
 
-def test_each_row_has_its_place() -> None:
+def test_each_row_of_a_status_file_has_its_line_number() -> None:
     content = 'order_id,note,status\n5001,"two\nlines",Sewing\n\n5002,,Cutting\n'
     assert [row.place for row in read(content)] == ["plan.csv, line 2", "plan.csv, line 5"]
 
 
-def test_columns_have_the_names_that_the_sheet_gives_them() -> None:
+def test_the_columns_of_a_status_file_can_be_renamed() -> None:
     content = "Produktion;Auftrag\nSewing;gid://shopify/Order/5001\n"
     columns = {"order_id_column": "Auftrag", "status_column": "Produktion"}
     assert desired(content, **columns) == [DesiredStatus(5001, "Sewing")]
@@ -41,27 +41,35 @@ def test_columns_have_the_names_that_the_sheet_gives_them() -> None:
 @pytest.mark.parametrize(
     ("cell", "flag"), [("true", True), ("No", False), ("1", True), ("0", False), ("", None)]
 )
-def test_who_updates_the_order_may_be_said(cell: str, flag: bool | None) -> None:
+def test_the_column_for_carrier_updates_is_read(cell: str, flag: bool | None) -> None:
     content = f"order_id,status,automatic_carrier_updates\n5001,,{cell}\n"
     assert desired(content) == [DesiredStatus(5001, None, flag)]
 
 
 @pytest.mark.parametrize("header", ["Order Id,STATUS", "order id, Status ", "ORDER_ID,status"])
-def test_a_header_may_be_written_otherwise(header: str) -> None:
+def test_column_names_of_a_status_file_ignore_case_and_spaces(header: str) -> None:
     assert desired(f"{header}\n5001,Sewing\n") == [DesiredStatus(5001, "Sewing")]
 
 
-def test_a_header_with_blanks_says_who_updates_the_order_too() -> None:
+def test_the_column_for_carrier_updates_may_contain_spaces() -> None:
     content = "order_id,status,Automatic Carrier Updates\n5001,,yes\n"
     assert desired(content) == [DesiredStatus(5001, None, automatic_carrier_updates=True)]
 
 
-def test_a_column_that_was_named_must_be_there() -> None:
+def test_a_renamed_column_for_carrier_updates_is_required() -> None:
     with pytest.raises(InvalidInput, match="no column 'auto'"):
         read("order_id,status\n5001,\n", automatic_column="auto")
 
 
-def test_json_lines_are_read_too() -> None:
+@pytest.mark.parametrize(
+    "rows", ["1,Ready for pickup\n2,Ready", "1,Ready\n2,Ready to se", "1,Step 10\n2,Step 1"]
+)
+def test_a_status_file_that_may_end_within_a_status_is_rejected(rows: str) -> None:
+    assert "seems to be cut off (it ends in a" in refusal(f"order_id,STATUS\n{rows}")
+    assert len(desired(f"order_id,STATUS\n{rows}\n")) == 2
+
+
+def test_a_status_file_may_contain_json_lines() -> None:
     content = (
         '{"order_id": 5001, "status": "Sewing"}\n'
         '{"order_id": "5002", "status": null, "automatic_carrier_updates": true}\n'
@@ -96,7 +104,9 @@ def test_json_lines_are_read_too() -> None:
         ("", "the file is empty"),
     ],
 )
-def test_a_row_that_cannot_be_read_is_named(content: str, problem: str) -> None:
+def test_an_invalid_row_of_a_status_file_is_reported_with_its_line(
+    content: str, problem: str
+) -> None:
     assert problem in refusal(content)
 
 
@@ -113,7 +123,7 @@ def test_a_row_that_cannot_be_read_is_named(content: str, problem: str) -> None:
         ),
     ],
 )
-def test_a_json_line_that_cannot_be_read_is_named(line: str, problem: str) -> None:
+def test_an_invalid_json_line_of_a_status_file_is_reported(line: str, problem: str) -> None:
     assert problem in refusal(line, ".jsonl")
 
 
@@ -127,7 +137,7 @@ def test_a_json_line_that_cannot_be_read_is_named(line: str, problem: str) -> No
         max_size=20,
     )
 )
-def test_what_a_sheet_wrote_comes_back(rows: list[tuple[int, str, bool]]) -> None:
+def test_rows_written_by_a_csv_writer_are_read_back(rows: list[tuple[int, str, bool]]) -> None:
     content = io.StringIO()
     writer = csv.writer(content)
     writer.writerow(["order_id", "status", "automatic_carrier_updates"])

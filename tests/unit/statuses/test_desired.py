@@ -1,4 +1,4 @@
-"""What a shop wants is checked as a whole, before anything is read or written."""
+"""Desired statuses: validation of rows and status options."""
 
 from typing import Any
 
@@ -34,27 +34,27 @@ def rows(*desired: DesiredStatus) -> list[DesiredRow]:
         {"order_id": 7, "automatic_carrier_updates": "yes"},
     ],
 )
-def test_what_cannot_be_right_is_refused(fields: dict[str, Any]) -> None:
+def test_a_desired_status_with_an_invalid_field_is_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         DesiredStatus(**fields)
 
 
-def test_a_status_cannot_be_set_and_handed_to_the_carrier_at_once() -> None:
+def test_a_status_and_automatic_carrier_updates_contradict_each_other() -> None:
     with pytest.raises(ValidationError, match="contradict each other"):
         DesiredStatus(7, "Sewing", automatic_carrier_updates=True)
 
 
 @pytest.mark.parametrize("blank", ["", "  ", None])
-def test_a_blank_status_asks_for_none(blank: str | None) -> None:
+def test_a_blank_status_changes_nothing(blank: str | None) -> None:
     assert DesiredStatus(7, blank).asks_nothing
 
 
-def test_the_same_row_twice_is_one() -> None:
+def test_equal_rows_count_once() -> None:
     agreement = agreed(rows(DesiredStatus(7, "Sewing"), DesiredStatus(7, " Sewing ")))
     assert [row.place for row in agreement.values()] == ["line 2"]
 
 
-def test_all_rows_that_disagree_are_named() -> None:
+def test_an_error_lists_all_rows_that_disagree() -> None:
     with pytest.raises(InvalidInput) as caught:
         agreed(
             rows(
@@ -68,7 +68,7 @@ def test_all_rows_that_disagree_are_named() -> None:
     assert "line 3 and line 5 disagree about order 8" in str(caught.value)
 
 
-def test_many_problems_are_counted_not_listed() -> None:
+def test_an_error_about_many_rows_lists_some_and_counts_the_rest() -> None:
     wanted = rows(*(DesiredStatus(number, "Sowing") for number in range(1, 1001)))
     with pytest.raises(InvalidInput, match="and 980 more like these") as caught:
         checked_statuses(wanted, OPTIONS)
@@ -86,12 +86,12 @@ def test_many_problems_are_counted_not_listed() -> None:
         ("gravur_läuft", "Gravur läuft"),
     ],
 )
-def test_a_status_is_found_by_label_or_key(status: str, label: str) -> None:
+def test_a_status_option_is_found_by_label_or_key(status: str, label: str) -> None:
     assert option_for(status, OPTIONS).label == label
 
 
 @pytest.mark.parametrize("data", ["ada.lovelace@example.com", "Ada Lovelace", "12 Main Street"])
-def test_a_customers_data_in_the_wrong_column_is_not_repeated(data: str) -> None:
+def test_errors_about_an_unknown_status_contain_no_customer_data(data: str) -> None:
     with pytest.raises(
         InvalidInput, match=r"line 2: .* is not one of the account's statuses"
     ) as caught:
@@ -102,13 +102,13 @@ def test_a_customers_data_in_the_wrong_column_is_not_repeated(data: str) -> None
         assert word not in f"{caught.value} {doubled.value}"
 
 
-def test_a_label_with_blanks_around_it_is_read_without() -> None:
+def test_spaces_around_a_label_are_removed() -> None:
     options = [StatusOption(label="Sewing ")]
     [row] = checked_statuses(rows(DesiredStatus(7, "sewing")), options)
     assert row.desired.status == "Sewing"
 
 
-def test_the_exact_label_wins_and_a_doubtful_one_is_refused() -> None:
+def test_an_exact_label_takes_precedence_and_an_ambiguous_one_is_rejected() -> None:
     options = [StatusOption(label="Ready"), StatusOption(label="READY")]
     assert option_for("READY", options).label == "READY"
     with pytest.raises(InvalidInput, match="the status may be 'Ready' and 'READY'"):
@@ -116,7 +116,7 @@ def test_the_exact_label_wins_and_a_doubtful_one_is_refused() -> None:
 
 
 @given(st.text(max_size=30))
-def test_whatever_is_written_is_found_or_refused(status: str) -> None:
+def test_any_text_is_matched_to_an_option_or_rejected(status: str) -> None:
     try:
         option = option_for(status, OPTIONS)
     except InvalidInput:

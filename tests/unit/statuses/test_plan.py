@@ -1,4 +1,4 @@
-"""The planner: what it writes makes an order right, and what is protected stays untouched."""
+"""Status plan: reconciliation with desired statuses, and progression by stages."""
 
 import datetime as dt
 from random import Random
@@ -50,7 +50,7 @@ STAGES = [
 ]
 
 labels = st.sampled_from(list(OPTIONS))
-# as orders show them: keys, labels, in any letter case, and some that are not options any more
+# statuses of orders: keys and labels in any letter case, and some that are not options any more
 shown = st.one_of(
     labels,
     st.sampled_from([option.key for option in OPTIONS.values() if option.key]),
@@ -94,7 +94,7 @@ def parcel(shown: str | None = "order_ready", /, **fields: Any) -> dict[str, Any
 
 
 def applied(before: Order, update: DesiredStatus) -> Order:
-    """What Tracktor makes of an update; a built-in status is then shown by its key."""
+    """Return the order after an update; Tracktor shows a built-in status by its key."""
     fields = before.model_dump()
     if update.automatic_carrier_updates is not None:
         fields["automatic_carrier_updates"] = update.automatic_carrier_updates
@@ -112,7 +112,7 @@ def reconciliation(desired: DesiredStatus, **options: bool) -> Reconciliation:
 
 
 @given(orders, desired_statuses, st.booleans(), st.booleans())
-def test_what_is_written_makes_an_order_right(
+def test_an_updated_order_needs_no_further_change(
     before: Order, desired: DesiredStatus, takeover: bool, release: bool
 ) -> None:
     decide = reconciliation(desired, takeover=takeover, release_fulfilled=release)
@@ -122,7 +122,7 @@ def test_what_is_written_makes_an_order_right(
 
 
 @given(orders, desired_statuses, st.booleans())
-def test_without_takeover_no_carriers_and_no_delivered_order_gets_a_status(
+def test_carrier_and_delivered_orders_get_no_status_without_takeover(
     before: Order, desired: DesiredStatus, release: bool
 ) -> None:
     decision = reconciliation(desired, release_fulfilled=release)(before)
@@ -132,13 +132,13 @@ def test_without_takeover_no_carriers_and_no_delivered_order_gets_a_status(
 
 
 @given(orders, desired_statuses)
-def test_with_takeover_no_order_is_protected(before: Order, desired: DesiredStatus) -> None:
+def test_takeover_protects_no_order(before: Order, desired: DesiredStatus) -> None:
     decision = reconciliation(desired, takeover=True)(before)
     assert not isinstance(decision, Protected)
 
 
 @given(orders)
-def test_an_order_moved_to_its_stage_stays_there(before: Order) -> None:
+def test_an_order_stays_at_its_stage(before: Order) -> None:
     decide = Progression(STAGES, list(OPTIONS.values()), now=NOW)
     decision = decide(before)
     if isinstance(decision, Change):
@@ -148,7 +148,7 @@ def test_an_order_moved_to_its_stage_stays_there(before: Order) -> None:
 
 
 @given(orders, st.integers(0, 9))
-def test_stages_only_ever_rise(before: Order, days: int) -> None:
+def test_orders_only_move_to_later_stages(before: Order, days: int) -> None:
     names = [stage.status for stage, _ in STAGES]
     first = Progression(STAGES, list(OPTIONS.values()), now=NOW)(before)
     if not isinstance(first, Change):
@@ -160,7 +160,7 @@ def test_stages_only_ever_rise(before: Order, days: int) -> None:
 
 
 @given(st.lists(st.integers(1, 50), unique=True, max_size=20), st.randoms(use_true_random=False))
-def test_every_order_has_one_place_in_the_plan(ids: list[int], chance: Random) -> None:
+def test_every_order_appears_once_in_the_plan(ids: list[int], chance: Random) -> None:
     def decide(order: Order) -> Change | Protected | None:
         decisions: list[Change | Protected | None] = [
             None,
@@ -184,38 +184,38 @@ def test_every_order_has_one_place_in_the_plan(ids: list[int], chance: Random) -
     assert all(case.planned == (case.outcome is Outcome.DUE) for case in job.cases)
 
 
-def test_a_status_is_written_with_the_carrier_kept_from_changing_it() -> None:
+def test_setting_a_status_turns_off_carrier_updates() -> None:
     decision = reconciliation(DesiredStatus(7, "Sewing"))(
         order(automatic_carrier_updates=True, statuses=["Cutting"])
     )
     assert decision == Change(DesiredStatus(7, "Sewing", False), "#7", "Cutting", "Sewing")
 
 
-def test_an_order_without_parcels_has_no_carrier_and_may_be_set() -> None:
+def test_an_order_without_parcels_can_be_set() -> None:
     decision = reconciliation(DesiredStatus(7, "Cutting"))(order(automatic_carrier_updates=True))
     assert isinstance(decision, Change)
 
 
 @pytest.mark.parametrize("status", ["in_transit", "In transit", "IN TRANSIT"])
-def test_a_status_is_right_however_it_is_written(status: str) -> None:
+def test_a_status_matches_its_key_and_its_label(status: str) -> None:
     desired = DesiredStatus(7, "In transit")
     assert reconciliation(desired)(order(fulfillments=[parcel(status)])) is None
 
 
-def test_a_status_is_right_even_if_the_shop_lists_labels_only() -> None:
+def test_a_status_key_matches_an_option_that_has_only_a_label() -> None:
     options = [StatusOption(label="In transit")]
     decide = Reconciliation({7: DesiredStatus(7, "In transit")}, options)
     assert decide(order(fulfillments=[parcel("in_transit")])) is None
 
 
-def test_an_order_is_right_only_if_all_its_parcels_are() -> None:
+def test_an_order_is_as_desired_only_if_all_its_parcels_are() -> None:
     two = order(automatic_carrier_updates=False, fulfillments=[parcel("Sewing"), parcel("Cutting")])
     decision = reconciliation(DesiredStatus(7, "Sewing"))(two)
     assert isinstance(decision, Change)
     assert decision.old == "Sewing, Cutting"
 
 
-def test_one_delivered_parcel_protects_the_order() -> None:
+def test_a_delivered_parcel_protects_its_order() -> None:
     two = order(
         automatic_carrier_updates=False, fulfillments=[parcel("delivered"), parcel("Cutting")]
     )
@@ -224,19 +224,19 @@ def test_one_delivered_parcel_protects_the_order() -> None:
     assert decision.reason == "it is delivered"
 
 
-def test_an_order_that_the_carrier_updates_is_protected_even_from_an_explicit_row() -> None:
+def test_carrier_updates_off_does_not_override_protection_of_carrier_orders() -> None:
     carriers = order(automatic_carrier_updates=True, fulfillments=[parcel("in_transit")])
     decision = reconciliation(DesiredStatus(7, "Sewing", False))(carriers)
     assert isinstance(decision, Protected)
     assert decision.reason == "the carrier updates it"
 
 
-def test_an_order_counts_as_the_carriers_if_it_is_unknown_who_updates_it() -> None:
+def test_an_order_with_unknown_carrier_updates_is_protected() -> None:
     unknown = order(fulfillments=[parcel("in_transit")])
     assert isinstance(reconciliation(DesiredStatus(7, "Sewing"))(unknown), Protected)
 
 
-def test_an_order_is_handed_back_on_request() -> None:
+def test_carrier_updates_on_returns_an_order_to_the_carrier() -> None:
     manual = order(automatic_carrier_updates=False, fulfillments=[parcel("Sewing")])
     desired = DesiredStatus(7, automatic_carrier_updates=True)
     decision = reconciliation(desired)(manual)
@@ -244,7 +244,7 @@ def test_an_order_is_handed_back_on_request() -> None:
     assert decision.update == desired
 
 
-def test_a_fulfilled_order_is_released_instead_of_set() -> None:
+def test_release_fulfilled_returns_a_fulfilled_order_to_the_carrier() -> None:
     fulfilled = order(
         automatic_carrier_updates=False,
         fulfillments=[parcel("Sewing", fulfillment_status="fulfilled")],
@@ -259,21 +259,21 @@ def test_a_fulfilled_order_is_released_instead_of_set() -> None:
 
 
 @pytest.mark.parametrize("status", ["Delivered", "delivered", "DELIVERED"])
-def test_a_delivered_order_is_protected_however_its_status_is_written(status: str) -> None:
+def test_a_delivered_order_is_protected_in_any_letter_case(status: str) -> None:
     manual = order(automatic_carrier_updates=False, fulfillments=[parcel(status)])
     decision = reconciliation(DesiredStatus(7, "Sewing"))(manual)
     assert isinstance(decision, Protected)
     assert decision.reason == "it is delivered"
 
 
-def test_an_order_that_shows_a_carriers_status_is_the_carriers_even_without_its_parcels() -> None:
+def test_an_order_with_a_carrier_status_and_no_parcels_is_protected() -> None:
     without = order(automatic_carrier_updates=True, statuses=["in_transit"])
     decision = reconciliation(DesiredStatus(7, "Sewing"))(without)
     assert isinstance(decision, Protected)
     assert decision.reason == "the carrier updates it"
 
 
-def test_of_options_that_differ_in_letter_case_each_is_itself() -> None:
+def test_status_options_that_differ_only_in_letter_case_are_distinct() -> None:
     options = [StatusOption(label="Ready"), StatusOption(label="READY")]
     decide = Reconciliation({7: DesiredStatus(7, "Ready")}, options)
     shown = order(automatic_carrier_updates=False, statuses=["READY"])
@@ -281,13 +281,13 @@ def test_of_options_that_differ_in_letter_case_each_is_itself() -> None:
     assert decide(order(automatic_carrier_updates=False, statuses=["Ready"])) is None
 
 
-def test_a_label_that_is_another_options_key_is_itself() -> None:
+def test_a_label_takes_precedence_over_another_options_key() -> None:
     options = [StatusOption(key="sewing", label="Cutting"), StatusOption(key="x", label="sewing")]
     decide = Reconciliation({7: DesiredStatus(7, "sewing")}, options)
     assert decide(order(automatic_carrier_updates=False, statuses=["sewing"])) is None
 
 
-def test_an_order_that_may_already_be_with_the_carrier_is_not_released() -> None:
+def test_an_order_with_unknown_carrier_updates_is_not_released() -> None:
     unknown = order(fulfillments=[parcel("in_transit", fulfillment_status="fulfilled")])
     decide = reconciliation(DesiredStatus(7), release_fulfilled=True)
     undecided = decide(unknown)
@@ -317,7 +317,7 @@ def test_unfulfilled_and_delivered_orders_are_not_released(parcels: list[Any]) -
     ("days", "status"),
     [(0.5, None), (1, "Cutting"), (2.9, "Cutting"), (3, "Sewing"), (100, "Gravur läuft")],
 )
-def test_the_stage_follows_from_the_age(days: float, status: str | None) -> None:
+def test_the_age_of_an_order_decides_its_stage(days: float, status: str | None) -> None:
     placed = NOW - dt.timedelta(days=days)
     decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(order(order_created_at=placed))
     assert (decision.new if isinstance(decision, Change) else decision) == status
@@ -338,7 +338,7 @@ def test_the_stage_follows_from_the_age(days: float, status: str | None) -> None
         ({"financial_status": "refunded", "statuses": ["Cutting"]}, "it is cancelled"),
     ],
 )
-def test_what_is_not_moved_says_why(fields: dict[str, Any], reason: str) -> None:
+def test_an_order_that_cannot_move_gives_the_reason(fields: dict[str, Any], reason: str) -> None:
     placed = {"order_created_at": NOW - dt.timedelta(days=3)}
     decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(order(**(placed | fields)))
     assert isinstance(decision, Protected)
@@ -346,7 +346,7 @@ def test_what_is_not_moved_says_why(fields: dict[str, Any], reason: str) -> None
 
 
 def staged(stages: list[StatusStage], facts: OrderFacts) -> str | None:
-    """The status to which a day-old order with these facts is moved."""
+    """Return the status that a day-old order with these facts gets."""
     options = [StatusOption(label=stage.status, key=stage.status.lower()) for stage in stages]
     placed = NOW - dt.timedelta(days=1)
     order = Order(order_id=1, order_created_at=placed, statuses=("Order ready",))
@@ -364,9 +364,7 @@ def staged(stages: list[StatusStage], facts: OrderFacts) -> str | None:
         (OrderFacts(tags=frozenset({"engraved"}), shipping_method="Express"), "Priority"),
     ],
 )
-def test_a_stage_may_be_for_orders_with_a_tag_or_a_shipping_method(
-    facts: OrderFacts, status: str
-) -> None:
+def test_a_stage_may_require_a_tag_or_a_shipping_method(facts: OrderFacts, status: str) -> None:
     stages = [
         StatusStage("Cutting"),
         StatusStage("Engraving", tag="engraved"),
@@ -375,7 +373,7 @@ def test_a_stage_may_be_for_orders_with_a_tag_or_a_shipping_method(
     assert staged(stages, facts) == status
 
 
-def test_an_order_that_is_only_ready_stands_before_the_first_stage() -> None:
+def test_an_order_that_is_ready_can_move_to_a_stage() -> None:
     ready = order(
         order_created_at=NOW - dt.timedelta(days=3),
         automatic_carrier_updates=False,
@@ -394,7 +392,7 @@ SHIPPED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", SHIPPED)
-def test_a_shipped_order_goes_back_to_its_carrier_and_gets_no_stage(fields: dict[str, Any]) -> None:
+def test_a_shipped_order_returns_to_its_carrier(fields: dict[str, Any]) -> None:
     shipped = order(
         order_created_at=NOW - dt.timedelta(days=4),
         automatic_carrier_updates=False,
@@ -423,7 +421,7 @@ def test_a_shipped_order_goes_back_to_its_carrier_and_gets_no_stage(fields: dict
         ),
     ],
 )
-def test_what_was_shipped_and_cannot_be_handed_back_is_left_alone(
+def test_a_shipped_order_that_cannot_be_returned_is_protected(
     fields: dict[str, Any], reason: str
 ) -> None:
     shown = {
@@ -444,38 +442,40 @@ CUTTING = order(
 
 
 @pytest.mark.parametrize("facts", [OrderFacts(), OrderFacts(fulfillment_status="unfulfilled")])
-def test_an_order_with_a_line_that_is_in_no_parcel_yet_is_not_handed_back(
+def test_an_order_with_an_unshipped_item_is_not_returned_to_the_carrier(
     facts: OrderFacts,
 ) -> None:
-    sent = parcel("Cutting", **SHIPPED[0], line_items=[{"id": 1, "quantity": 2}])
-    part = order(**CUTTING.model_dump() | {"line_item_count": 2, "fulfillments": [sent]})
+    shipped_parcel = parcel("Cutting", **SHIPPED[0], line_items=[{"id": 1, "quantity": 2}])
+    part = order(**CUTTING.model_dump() | {"line_item_count": 2, "fulfillments": [shipped_parcel]})
     decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(part.with_facts(facts))
     assert isinstance(decision, Protected)
     assert decision.reason == "a part of it was shipped"
 
 
-def test_what_the_shop_says_of_its_fulfillment_decides_before_the_parcels() -> None:
+def test_the_fulfillment_status_from_shopify_takes_precedence_over_parcels() -> None:
     decide = Progression(STAGES, list(OPTIONS.values()), now=NOW)
-    sent = parcel("Cutting", **SHIPPED[0], line_items=[{"id": 1}])
-    shipped = order(**CUTTING.model_dump() | {"line_item_count": 2, "fulfillments": [sent]})
+    shipped_parcel = parcel("Cutting", **SHIPPED[0], line_items=[{"id": 1}])
+    shipped = order(
+        **CUTTING.model_dump() | {"line_item_count": 2, "fulfillments": [shipped_parcel]}
+    )
     whole = decide(shipped.with_facts(OrderFacts(fulfillment_status="fulfilled")))
     assert isinstance(whole, Change)
     assert whole.update == DesiredStatus(7, automatic_carrier_updates=True)
-    part = order(**CUTTING.model_dump() | {"fulfillments": [sent]})
+    part = order(**CUTTING.model_dump() | {"fulfillments": [shipped_parcel]})
     left = decide(part.with_facts(OrderFacts(fulfillment_status="partially_fulfilled")))
     assert isinstance(left, Protected)
     assert left.reason == "a part of it was shipped"
 
 
-def test_an_order_that_the_shop_has_just_fulfilled_gets_no_stage() -> None:
-    just_sent = CUTTING.with_facts(OrderFacts(fulfillment_status="fulfilled"))
-    decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(just_sent)
+def test_an_order_just_fulfilled_in_shopify_gets_no_stage() -> None:
+    just_fulfilled = CUTTING.with_facts(OrderFacts(fulfillment_status="fulfilled"))
+    decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(just_fulfilled)
     assert isinstance(decision, Protected)
     assert decision.reason == "Tracktor does not show it as shipped yet"
 
 
 @given(orders)
-def test_no_shipped_order_ever_gets_a_stage(before: Order) -> None:
+def test_a_shipped_order_never_gets_a_stage(before: Order) -> None:
     for release in (True, False):
         decide = Progression(STAGES, list(OPTIONS.values()), now=NOW, release_fulfilled=release)
         decision = decide(before)
@@ -484,7 +484,7 @@ def test_no_shipped_order_ever_gets_a_stage(before: Order) -> None:
             assert decision.update == DesiredStatus(7, automatic_carrier_updates=True)
 
 
-def test_a_carriers_status_that_is_a_stage_is_no_sign_of_a_carrier() -> None:
+def test_a_carrier_status_that_is_a_stage_does_not_mean_shipped() -> None:
     stages = [*STAGES, (StatusStage("In transit", 8), OPTIONS["In transit"])]
     decide = Progression(stages, list(OPTIONS.values()), now=NOW)
     by_hand = order(order_created_at=NOW - dt.timedelta(days=9), automatic_carrier_updates=False)
@@ -512,24 +512,22 @@ def test_a_carriers_status_that_is_a_stage_is_no_sign_of_a_carrier() -> None:
         ),
     ],
 )
-def test_stages_that_are_no_progression_are_refused(
-    stages: list[StatusStage], problem: str
-) -> None:
+def test_stages_out_of_order_are_rejected(stages: list[StatusStage], problem: str) -> None:
     with pytest.raises(InvalidInput, match=problem):
         checked_stages(stages, list(OPTIONS.values()))
 
 
-def test_a_tag_that_no_order_can_have_is_refused() -> None:
+def test_a_stage_tag_with_a_comma_is_rejected() -> None:
     with pytest.raises(ValidationError, match="without a comma"):
         StatusStage("Cutting", tag="engraved,gift")
 
 
-def test_stages_may_be_named_by_key_in_any_letter_case() -> None:
+def test_a_stage_may_be_given_by_key_in_any_letter_case() -> None:
     [(_, option)] = checked_stages([StatusStage("IN_TRANSIT", 1)], list(OPTIONS.values()))
     assert option.label == "In transit"
 
 
-def test_an_order_in_the_plan_shows_each_status_once() -> None:
+def test_an_order_shows_each_of_its_statuses_once() -> None:
     assert (
         current(order(fulfillments=[parcel("Sewing"), parcel(None), parcel("Sewing")])) == "Sewing"
     )

@@ -1,4 +1,4 @@
-"""Rows of the tracking tables; without personal data by default."""
+"""Rows of the tracking tables."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -65,7 +65,7 @@ def utc(day: int, hour: int, month: int = 11) -> datetime:
     return datetime(2026, month, day, hour, tzinfo=UTC)
 
 
-def test_an_order_is_a_row() -> None:
+def test_an_order_is_one_row() -> None:
     assert rows("orders", order(parcel())) == [
         {
             "order_id": 1,
@@ -91,7 +91,7 @@ def test_an_order_is_a_row() -> None:
     ]
 
 
-def test_a_parcel_is_a_row_with_the_time_of_each_step_and_the_days_between() -> None:
+def test_a_parcel_is_one_row_with_step_times_and_durations() -> None:
     assert rows("parcels", order(parcel(exception_status="expired"))) == [
         {
             "order_id": 1,
@@ -121,7 +121,7 @@ def test_a_parcel_is_a_row_with_the_time_of_each_step_and_the_days_between() -> 
     ]
 
 
-def test_each_step_is_a_row_in_the_order_of_time() -> None:
+def test_each_step_is_one_row_in_time_order() -> None:
     found = rows("parcel_steps", order(parcel(status=STEPS[::-1])))
     assert [(row["step"], row["status"], row["label"]) for row in found] == [
         (1, "order_ready", "Order ready"),
@@ -133,14 +133,14 @@ def test_each_step_is_a_row_in_the_order_of_time() -> None:
     assert {row["reached_at"].utcoffset() for row in found} == {timedelta(0)}
 
 
-def test_a_custom_status_is_a_step_too() -> None:
+def test_a_custom_status_is_a_step_row() -> None:
     sewing = {"label": "Sewing", "datetime": "2026-10-31T20:00:00Z"}
     found = rows("parcel_steps", order(parcel(status=[*STEPS, sewing])))
     assert found[0]["status"] == "sewing"
     assert len(found) == 5
 
 
-def test_a_step_without_a_time_stands_first_unless_it_is_known_with_one() -> None:
+def test_an_undated_step_comes_first_unless_a_dated_one_exists() -> None:
     undated = [{"key": "in_transit"}, {"key": "Packed"}]
     found = rows("parcel_steps", order(parcel(status=[*STEPS, *undated])))
     assert [(row["status"], row["reached_at"] is None) for row in found[:2]] == [
@@ -151,7 +151,7 @@ def test_a_step_without_a_time_stands_first_unless_it_is_known_with_one() -> Non
     assert found[1]["days_since_previous_step"] is None
 
 
-def test_what_is_not_known_is_none() -> None:
+def test_unknown_values_are_none_in_a_row() -> None:
     bare = Order.model_validate({"order_id": 1, "fulfillments": [{"fulfillment_id": 7}]})
     [row] = rows("parcels", bare)
     known = {"order_id", "fulfillment_id", "is_delivered", "is_cancelled"}
@@ -159,26 +159,26 @@ def test_what_is_not_known_is_none() -> None:
     assert rows("parcel_steps", bare) == []
 
 
-def test_a_field_that_could_not_be_read_is_named() -> None:
+def test_the_order_row_names_unreadable_fields() -> None:
     [row] = rows("orders", order(parcel(is_automatic="perhaps"), total_price="a lot"))
     assert row["unreadable_fields"] == "fulfillments.is_automatic, total_price"
 
 
-def test_parcels_of_another_order_and_repeated_ones_are_left_out() -> None:
+def test_parcels_of_another_order_and_duplicates_have_no_row() -> None:
     mixed = order(parcel(7), parcel(8, order_id=2), parcel(7))
     assert [row["fulfillment_id"] for row in rows("parcels", mixed)] == [7]
     assert rows("orders", mixed)[0]["parcel_count"] == 1
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_nothing_of_a_customer_is_in_a_row_unless_asked_for(table: str) -> None:
+def test_rows_hold_no_personal_data_by_default(table: str) -> None:
     whole = order(parcel())
     secrets = [*PERSONAL.values(), *TRACKING.values()]
     text = str(rows(table, whole))
     assert [secret for secret in secrets if secret in text] == []
 
 
-def test_personal_data_comes_in_columns_of_its_own() -> None:
+def test_personal_data_has_separate_columns() -> None:
     [bought] = rows("orders", order(parcel()), include_personal_data=True)
     [sent] = rows("parcels", order(parcel()), include_personal_data=True)
     assert bought["customer_email"] == "ada@shop.example"
@@ -203,7 +203,7 @@ PYTHON_TYPES = {
 }
 
 
-def test_values_have_the_types_of_their_columns() -> None:
+def test_row_values_have_the_types_of_their_columns() -> None:
     full = order(parcel(exception_status="expired", is_automatic=False), exception_statuses=["x"])
     for name, row in tracking_rows([full], include_personal_data=True):
         columns = TABLES[name].all_columns(include_personal_data=True)
@@ -211,7 +211,7 @@ def test_values_have_the_types_of_their_columns() -> None:
             assert value is None or type(value) is PYTHON_TYPES[columns[column]], column
 
 
-def test_the_most_urgent_condition_stands_with_its_parcel() -> None:
+def test_a_parcel_row_has_its_most_urgent_condition() -> None:
     moving = parcel(shipment_status="in_transit", latest_status=STEPS[1], status=STEPS[:2])
     expired = moving | {"fulfillment_id": 8, "exception_status": "expired"}
     found = rows("parcels", order(moving, expired, parcel(9), statuses=[]), now=utc(12, 19))
@@ -224,13 +224,13 @@ def test_the_most_urgent_condition_stands_with_its_parcel() -> None:
     assert later[0]["condition"] is None
 
 
-def test_a_condition_of_the_order_stands_with_the_order() -> None:
+def test_an_order_row_has_the_orders_condition() -> None:
     waiting = order(order_created_at="2026-11-01T08:00:00Z", statuses=[])
     [row] = rows("orders", waiting, now=utc(12, 19))
     assert (row["condition"], row["condition_since"]) == ("not_shipped", utc(8, 8))
 
 
-def test_an_order_that_contradicts_itself_has_an_unclear_condition() -> None:
+def test_a_contradictory_order_has_an_unclear_condition() -> None:
     moving: dict[str, Any] = {"latest_status": None, "status": []}
     moving["shipment_status"] = "in_transit"
     late = [parcel(n, exception_status="expired", **moving) for n in (7, 8)]
@@ -238,7 +238,7 @@ def test_an_order_that_contradicts_itself_has_an_unclear_condition() -> None:
     assert [row["condition"] for row in rows("parcels", unclear)] == ["unclear", "unclear"]
 
 
-def test_orders_are_taken_one_after_another() -> None:
+def test_tracking_rows_reads_one_order_at_a_time() -> None:
     taken: list[int] = []
 
     def endless() -> Any:
@@ -252,7 +252,7 @@ def test_orders_are_taken_one_after_another() -> None:
 
 
 @given(st.permutations(STEPS))
-def test_the_order_of_steps_in_an_answer_does_not_matter(steps: list[dict[str, Any]]) -> None:
+def test_rows_do_not_depend_on_the_order_of_steps(steps: list[dict[str, Any]]) -> None:
     usual = list(tracking_rows([order(parcel())]))
     assert list(tracking_rows([order(parcel(status=steps))])) == usual
     assert list(tracking_rows([order(parcel(status={s["key"]: s for s in steps}))])) == usual

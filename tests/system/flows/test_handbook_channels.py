@@ -1,4 +1,4 @@
-"""The channels that the handbook shows, at stand-ins that are as strict as the services are."""
+"""The handbook's channels against stand-ins as strict as the services."""
 
 from base64 import b64encode
 from collections.abc import Callable
@@ -22,7 +22,7 @@ PHONE = "+15550100"
 
 @pytest.fixture(scope="module")
 def channels() -> dict[str, HttpChannel]:
-    """What the page's code makes."""
+    """The channels that the page's code defines."""
     names: dict[str, Any] = {}
     for block in blocks_of(PROJECT / "docs/how-to/channels.md"):
         if block.language == "python" and ".load(" not in block.code:
@@ -34,56 +34,58 @@ def basic(user: str) -> str:
     return "Basic " + b64encode(user.encode()).decode()
 
 
-def klaviyo(posted: Posted) -> None:
-    assert posted.path == "/api/events"
-    assert posted.headers["authorization"] == "Klaviyo-API-Key pk_SECRET"
-    assert posted.headers["revision"]
-    assert posted.headers["content-type"] == "application/vnd.api+json"
-    data = posted.json["data"]
+def klaviyo(request: Posted) -> None:
+    assert request.path == "/api/events"
+    assert request.headers["authorization"] == "Klaviyo-API-Key pk_SECRET"
+    assert request.headers["revision"]
+    assert request.headers["content-type"] == "application/vnd.api+json"
+    data = request.json["data"]
     assert data["type"] == "event"
-    said = data["attributes"]
-    assert said.keys() == {"unique_id", "metric", "profile", "properties"}
-    assert said["metric"]["data"]["attributes"]["name"] == "Tracktor exception:expired"
-    assert said["profile"]["data"]["attributes"] == {"email": "ada@example.com"}
-    assert said["properties"]["order"] == NAME
-    assert said["properties"]["parcels"] == [{"carrier": "Example Post", "number": "AB123456789"}]
+    attributes = data["attributes"]
+    assert attributes.keys() == {"unique_id", "metric", "profile", "properties"}
+    assert attributes["metric"]["data"]["attributes"]["name"] == "Tracktor exception:expired"
+    assert attributes["profile"]["data"]["attributes"] == {"email": "ada@example.com"}
+    assert attributes["properties"]["order"] == NAME
+    assert attributes["properties"]["parcels"] == [
+        {"carrier": "Example Post", "number": "AB123456789"}
+    ]
 
 
-def segment(posted: Posted) -> None:
-    assert posted.path == "/v1/track"
-    assert posted.headers["authorization"] == basic("WRITE_KEY:")
-    assert posted.json.keys() == {"event", "userId", "messageId", "properties"}
-    assert posted.json["properties"] == {
+def segment(request: Posted) -> None:
+    assert request.path == "/v1/track"
+    assert request.headers["authorization"] == basic("WRITE_KEY:")
+    assert request.json.keys() == {"event", "userId", "messageId", "properties"}
+    assert request.json["properties"] == {
         "order_id": 1001,
         "condition": "exception:expired",
         "total": 59.9,
     }
 
 
-def sms(posted: Posted) -> None:
-    assert posted.path == "/2010-04-01/Accounts/AC000/Messages.json"
-    assert posted.headers["authorization"] == basic("AC000:AUTH_TOKEN")
-    assert posted.headers["content-type"] == "application/x-www-form-urlencoded"
-    assert "idempotency-key" not in posted.headers
-    assert posted.form.keys() == {"To", "From", "Body"}
-    assert posted.form["To"] == PHONE
-    assert posted.form["Body"].startswith(f"Order {NAME}: Tracking Expired. https://")
+def sms(request: Posted) -> None:
+    assert request.path == "/2010-04-01/Accounts/AC000/Messages.json"
+    assert request.headers["authorization"] == basic("AC000:AUTH_TOKEN")
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert "idempotency-key" not in request.headers
+    assert request.form.keys() == {"To", "From", "Body"}
+    assert request.form["To"] == PHONE
+    assert request.form["Body"].startswith(f"Order {NAME}: Tracking Expired. https://")
 
 
-def team(posted: Posted) -> None:
-    assert posted.path == "/services/T000/B000/SECRET"
-    assert posted.json == {"text": f"{NAME}: Tracking Expired"}
+def team(request: Posted) -> None:
+    assert request.path == "/services/T000/B000/SECRET"
+    assert request.json == {"text": f"{NAME}: Tracking Expired"}
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "is_right"),
+    ("name", "status", "check"),
     [("klaviyo", 202, klaviyo), ("segment", 200, segment), ("sms", 201, sms), ("team", 200, team)],
 )
-def test_a_channel_of_the_handbook_says_what_its_service_takes(
+def test_a_channel_of_the_handbook_posts_a_request_its_service_accepts(
     channels: dict[str, HttpChannel],
     name: str,
     status: int,
-    is_right: Callable[[Posted], None],
+    check: Callable[[Posted], None],
 ) -> None:
     made = channels[name]
     assert made.mode is Mode.DRY_RUN
@@ -101,8 +103,8 @@ def test_a_channel_of_the_handbook_says_what_its_service_takes(
         with channel.session() as send:
             [delivery] = send([channel.message(order, [parcel], content, key="k")])
     assert delivery.outcome == "sent"
-    is_right(service.posted[0])
+    check(service.posted[0])
 
 
-def test_the_handbook_shows_no_other_channel(channels: dict[str, HttpChannel]) -> None:
+def test_the_handbook_shows_only_tested_channels(channels: dict[str, HttpChannel]) -> None:
     assert channels.keys() == {"klaviyo", "segment", "sms", "team"}

@@ -1,4 +1,4 @@
-"""What a run says when a parameter cannot be right: its state names the block and the field."""
+"""Invalid parameters of a run: its state names the block and the field."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 def saved_wrong(name: str, **values: Any) -> str:
-    """Save a block as the UI does, which checks nothing."""
+    """Save a block without validation, as the UI does."""
     block = TracktorCredentials(uuid="0" * 32, api_key=SecretStr("k3y-secret"))
     document_id: Any = block.save(name, overwrite=True)
     with get_client(sync_client=True) as prefect:
@@ -48,7 +48,7 @@ def run_with(credentials: Any, orders: Any = (1,)) -> State[Any]:
         ("slug", {"limits": {"max_concurrency": 0}}, "limits.max_concurrency"),
     ],
 )
-def test_a_block_that_was_saved_wrong_is_named_with_its_field_in_the_runs_state(
+def test_the_runs_state_names_an_invalid_saved_block_and_its_field(
     kind: str, values: dict[str, Any], field: str
 ) -> None:
     document_id = saved_wrong("wrong-one", **values)
@@ -62,12 +62,12 @@ def test_a_block_that_was_saved_wrong_is_named_with_its_field_in_the_runs_state(
     assert "not-a-uuid" not in message
 
 
-def test_a_name_instead_of_a_block_is_refused_with_the_remedy() -> None:
+def test_a_block_name_instead_of_a_block_is_refused_with_a_remedy() -> None:
     assert 'TracktorCredentials.load("tracktor")' in str(run_with("tracktor").message)
 
 
 @pytest.mark.parametrize("form", [str, lambda order_id: [str(order_id)], lambda i: (i,), int])
-def test_orders_are_taken_in_each_form_that_is_plainly_meant(
+def test_a_flow_accepts_orders_in_every_unambiguous_form(
     tracktor: Sandbox, credentials: TracktorCredentials, form: Any
 ) -> None:
     order_id = tracktor.shop.order_ids[0]
@@ -75,7 +75,7 @@ def test_orders_are_taken_in_each_form_that_is_plainly_meant(
 
 
 @pytest.mark.parametrize("orders", [None, "#1001", ["Ada"], {1: "x"}, [True], 7.5])
-def test_what_cannot_be_orders_is_refused_by_name(
+def test_invalid_orders_are_refused_without_their_values(
     credentials: TracktorCredentials, orders: Any
 ) -> None:
     state = run_with(credentials, orders)

@@ -1,4 +1,4 @@
-"""What Tracktor's answers lack or hold oddly is never taken for "nothing to do"."""
+"""Missing or unusual fields in responses never end in a silent miss."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -63,13 +63,13 @@ def expired(number: int, /, **fields: Any) -> Response:
     return order(number, parcel(number, exception_status="expired"), **fields)
 
 
-def without(answer: Response, *names: str) -> Response:
-    """The answer without a field; one of all parcels begins with `fulfillments.`."""
+def without(response: Response, *names: str) -> Response:
+    """The response without these fields; `fulfillments.` begins those of all parcels."""
     parcels = [
         {n: v for n, v in one.items() if f"fulfillments.{n}" not in names}
-        for one in answer["fulfillments"]
+        for one in response["fulfillments"]
     ]
-    left = answer | {"fulfillments": parcels}
+    left = response | {"fulfillments": parcels}
     return {name: value for name, value in left.items() if name not in names}
 
 
@@ -87,7 +87,7 @@ SPELLINGS = ["expired", "Expired", "EXPIRED", "Tracking Expired", "tracking_expi
              "trackingExpired", {"key": "expired", "label": "Tracking Expired"}]  # fmt: skip
 
 
-def test_an_exception_counts_and_can_be_asked_for_in_any_spelling_and_is_sent_once(
+def test_an_exception_is_recognized_in_any_spelling_and_sent_once(
     odd: OddTracktor, mailing: dict[str, Any], mail: MailServer
 ) -> None:
     spelled = dict(enumerate(SPELLINGS, 1))
@@ -101,14 +101,14 @@ def test_an_exception_counts_and_can_be_asked_for_in_any_spelling_and_is_sent_on
     assert len(written_to(mail)) == len(ids)
 
 
-def test_a_blank_exception_cannot_be_asked_for(odd: OddTracktor, mailing: dict[str, Any]) -> None:
+def test_a_blank_exception_status_is_refused(odd: OddTracktor, mailing: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="exception_statuses"):
         email_expired_exceptions(
             odd.credentials, [1], **mailing, exception_statuses=frozenset({"expired", " "})
         )
 
 
-def test_the_sixth_alert_and_new_ones_are_exceptions_like_all_others(
+def test_cancelled_and_unknown_alerts_are_handled_as_exceptions(
     odd: OddTracktor, mailing: dict[str, Any], mail: MailServer
 ) -> None:
     ids = odd.put(
@@ -185,7 +185,7 @@ NEEDING: dict[str, tuple[Flow, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("flow", "lost"), NEEDING.values(), ids=NEEDING)
-def test_every_flow_stops_without_what_it_needs(
+def test_every_flow_stops_if_all_responses_lack_a_needed_field(
     odd: OddTracktor, mailing: dict[str, Any], mail: MailServer, flow: Flow, lost: tuple[str, ...]
 ) -> None:
     ids = odd.put(*(without(expired(number), *lost) for number in (1, 2, 3)))
@@ -195,7 +195,7 @@ def test_every_flow_stops_without_what_it_needs(
     assert not odd.writes
 
 
-def test_times_that_no_answer_has_or_shows_readably_are_lost(
+def test_a_flow_stops_if_no_response_has_a_readable_time(
     odd: OddTracktor, mailing: dict[str, Any], mail: MailServer
 ) -> None:
     step = {"key": "delivered", "datetime": "a while ago"}
@@ -206,7 +206,7 @@ def test_times_that_no_answer_has_or_shows_readably_are_lost(
     assert not written_to(mail)
 
 
-def test_one_order_is_enough_to_see_that_a_field_is_lost(
+def test_a_run_for_a_single_order_stops_if_a_needed_field_is_missing(
     odd: OddTracktor, mailing: dict[str, Any]
 ) -> None:
     step = {"key": "delivered", "datetime": datetime.now(UTC).isoformat()}
@@ -219,7 +219,7 @@ def test_one_order_is_enough_to_see_that_a_field_is_lost(
         )  # fmt: skip
 
 
-def test_a_field_that_some_answers_have_is_not_lost(
+def test_a_field_that_some_responses_have_does_not_stop_the_flow(
     odd: OddTracktor, mailing: dict[str, Any]
 ) -> None:
     ids = odd.put(expired(1), without(expired(2), "order_email"))
@@ -227,16 +227,16 @@ def test_a_field_that_some_answers_have_is_not_lost(
     assert (report.sent, report.no_address, report.notes) == ((1,), (2,), ())
 
 
-def test_a_shop_without_exceptions_need_not_name_any(
+def test_a_shop_without_exceptions_may_omit_the_exception_field(
     odd: OddTracktor, mailing: dict[str, Any]
 ) -> None:
-    # "only set when there is an issue"
+    # as documented: "only set when there is an issue"
     ids = odd.put(*(without(order(n), "fulfillments.exception_status") for n in (1, 2)))
     report = email_expired_exceptions(odd.credentials, ids, **mailing)
     assert (report.complete, report.notes) == (True, ())
 
 
-def test_a_field_that_the_flow_does_not_need_is_said_once_and_stops_nothing(
+def test_a_missing_field_that_is_not_needed_gives_one_note(
     odd: OddTracktor, mailing: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = odd.put(*(without(expired(number), "total_price", "order_phone") for number in (1, 2, 3)))
@@ -245,9 +245,9 @@ def test_a_field_that_the_flow_does_not_need_is_said_once_and_stops_nothing(
             odd.credentials, ids, **mailing, reading=ReadingOptions(chunk_size=1)
         )
     assert report.sent == (1, 2, 3)
-    said = "None of the 3 responses has order_phone and total_price"
-    assert [said in note for note in report.notes] == [True]
-    assert [record.getMessage().startswith(said) for record in caplog.records] == [True]
+    expected = "None of the 3 responses has order_phone and total_price"
+    assert [expected in note for note in report.notes] == [True]
+    assert [record.getMessage().startswith(expected) for record in caplog.records] == [True]
 
 
 ODD = {
@@ -258,19 +258,19 @@ ODD = {
 }
 
 
-def test_what_a_flow_does_not_need_is_a_note_and_blinds_nobody(
+def test_unreadable_fields_that_are_not_needed_give_notes_only(
     odd: OddTracktor, mailing: dict[str, Any]
 ) -> None:
-    strange = parcel(1, exception_status="expired", **ODD)
-    ids = odd.put(order(1, strange, total_price="a lot", days_since_ordered="N/A"), expired(2))
+    unreadable = parcel(1, exception_status="expired", **ODD)
+    ids = odd.put(order(1, unreadable, total_price="a lot", days_since_ordered="N/A"), expired(2))
     report = email_expired_exceptions(odd.credentials, ids, **mailing)
     assert report.sent == (1, 2)
     for name in ("total_price", "days_since_ordered", "fulfillments.latest_status.datetime"):
         assert f"{name} could not be read in 1 of 2 orders." in report.notes
 
 
-def strange(**fields: Any) -> OddOrder:
-    """An order with a value of an expired parcel that cannot be read."""
+def unreadable(**fields: Any) -> OddOrder:
+    """An order whose expired parcel has an unreadable value."""
 
     def make(number: int) -> Response:
         return order(number, parcel(number, **{"exception_status": "expired"} | fields))
@@ -287,18 +287,18 @@ UNREADABLE: Table = {
     "the address is a list": OddOrder(
         lambda n: expired(n, order_email=[f"customer-{n}@example.com"]), "unreadable: cannot read"
     ),
-    "the status is a number": strange(shipment_status=4),
-    "the status is an object without a name": strange(shipment_status={"code": 4}),
-    "the latest status is a list": strange(latest_status=["delivered", "in_transit"]),
-    "the fulfillment status is an object": strange(fulfillment_status={"cancelled": True}),
-    "the exception is true": strange(exception_status=True),
-    "the parcel's id is too large": strange(fulfillment_id=2**70),
-    "the parcel has no id": strange(fulfillment_id=None),
-    "the parcel's order id is text": strange(order_id="of another"),
+    "the status is a number": unreadable(shipment_status=4),
+    "the status is an object without a name": unreadable(shipment_status={"code": 4}),
+    "the latest status is a list": unreadable(latest_status=["delivered", "in_transit"]),
+    "the fulfillment status is an object": unreadable(fulfillment_status={"cancelled": True}),
+    "the exception is true": unreadable(exception_status=True),
+    "the parcel's id is too large": unreadable(fulfillment_id=2**70),
+    "the parcel has no id": unreadable(fulfillment_id=None),
+    "the parcel's order id is text": unreadable(order_id="of another"),
 }
 
 
-def test_what_a_flow_needs_and_cannot_read_fails_that_order_alone(
+def test_an_unreadable_field_that_is_needed_fails_only_its_order(
     odd: OddTracktor, mailing: dict[str, Any], mail: MailServer
 ) -> None:
     ids = odd.put(*orders_of(UNREADABLE).values())
@@ -308,21 +308,21 @@ def test_what_a_flow_needs_and_cannot_read_fails_that_order_alone(
     assert written_to(mail) == ["customer-1@example.com"]
 
 
-def test_what_only_mail_needs_does_not_blind_what_sets_statuses(odd: OddTracktor) -> None:
+def test_an_unreadable_email_address_does_not_stop_a_status_update(odd: OddTracktor) -> None:
     manual = parcel(1, shipment_status="Cutting", exception_status=17, is_automatic=False)
     odd.put(order(1, manual, order_email=["?"], automatic_carrier_updates=False))
     report = reconcile_manual_statuses(odd.credentials, [DesiredStatus(1, "Sewing")], dry_run=True)
     assert report.planned == (1,)
 
 
-def test_who_updates_an_order_must_be_readable_to_set_its_status(odd: OddTracktor) -> None:
+def test_a_status_is_set_only_if_automatic_carrier_updates_is_readable(odd: OddTracktor) -> None:
     odd.put(order(1, automatic_carrier_updates="who knows"))
     with pytest.raises(IncompleteRun, match="automatic_carrier_updates"):
         reconcile_manual_statuses(odd.credentials, [DesiredStatus(1, "Sewing")])
     assert not odd.writes
 
 
-def test_times_without_an_offset_are_those_of_the_accounts_zone(
+def test_times_without_an_offset_are_in_the_accounts_time_zone(
     odd: OddTracktor, mailing: dict[str, Any]
 ) -> None:
     zone = "Australia/Sydney"
@@ -333,7 +333,7 @@ def test_times_without_an_offset_are_those_of_the_accounts_zone(
         step = {"key": "delivered", "label": "Delivered", "datetime": reached}
         return order(number, parcel(number, shipment_status="delivered", latest_status=step))
 
-    # with a change of clocks in between, three hours might be two or four
+    # far apart, as daylight saving may change in between
     ids = odd.put(arrived(1, 1), arrived(2, 5), arrived(3, 20))
     report = email_status_changes(
         odd.credentials_with(time_zone=zone), ids, **mailing, within_hours=3, dry_run=True
@@ -341,7 +341,7 @@ def test_times_without_an_offset_are_those_of_the_accounts_zone(
     assert report.due == (1,)
 
 
-def test_webhooks_whose_ids_are_text_are_kept_in_order(odd: OddTracktor) -> None:
+def test_sync_webhooks_handles_text_ids(odd: OddTracktor) -> None:
     address = "https://shop.example/hook"
     wanted = [
         WantedWebhook(topic=topic, address=address) for topic in ("order/all", "fulfillment/all")
@@ -358,7 +358,7 @@ def test_webhooks_whose_ids_are_text_are_kept_in_order(odd: OddTracktor) -> None
     assert not sync_webhooks(odd.credentials, wanted).due
 
 
-def test_that_no_order_has_an_address_leaves_the_run_incomplete(
+def test_a_run_is_incomplete_if_no_order_has_a_usable_address(
     odd: OddTracktor, mailing: dict[str, Any]
 ) -> None:
     unusable = (None, "", "not an address", None, "")
