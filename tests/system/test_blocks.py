@@ -372,26 +372,26 @@ def test_a_channel_is_optional_and_can_replace_the_mailer(
         "TRACKTOR_CHANNEL_HEADERS": '{"Authorization": "Basic s3cret"}',
         "TRACKTOR_CHANNEL_IDEMPOTENCY_HEADER": "none",
     }
-    assert main(sms, name="sms", only=only) == 0
+    assert main(sms, name="texting", only=only) == 0
     text = output()
-    assert f"created  {CHANNEL}/sms\n         dry run: no notice is sent" in text
+    assert f"created  {CHANNEL}/texting\n         dry run: no notice is sent" in text
     assert "mailer" not in text
     assert "s3cret" not in text
-    saved = loaded(HttpChannel, "sms")
+    saved = loaded(HttpChannel, "texting")
     assert saved.body == sms["TRACKTOR_CHANNEL_BODY"]
     assert saved.headers.get_secret_value() == {"Authorization": "Basic s3cret"}
     assert saved.idempotency_header == ""
     assert saved.mode is Mode.DRY_RUN
-    assert main(sms | {"TRACKTOR_MODE": "live"}, name="sms", only=[CHANNEL]) == 0
+    assert main(sms | {"TRACKTOR_MODE": "live"}, name="texting", only=[CHANNEL]) == 0
     assert "live: notices go to the service" in output()
     moved = {"TRACKTOR_CHANNEL_ADDRESS": "https://other.example"}
-    assert main(sms | moved, name="sms", only=[CHANNEL]) == 0
-    assert loaded(HttpChannel, "sms").mode is Mode.DRY_RUN
+    assert main(sms | moved, name="texting", only=[CHANNEL]) == 0
+    assert loaded(HttpChannel, "texting").mode is Mode.DRY_RUN
     for headers in ("Authorization: s3cret", '["s3cret"]'):
         wrong = sms | {"TRACKTOR_CHANNEL_HEADERS": headers}
-        assert main(wrong, name="sms", only=[CHANNEL]) == 1
+        assert main(wrong, name="texting", only=[CHANNEL]) == 1
         text = output()
-        assert f"invalid  {CHANNEL}/sms" in text
+        assert f"invalid  {CHANNEL}/texting" in text
         assert "headers" in text.lower()
         assert "s3cret" not in text
 

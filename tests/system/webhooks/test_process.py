@@ -117,7 +117,7 @@ def test_a_killed_receiver_loses_and_duplicates_no_accepted_delivery(
         ({}, "set TRACKTOR_UUID"),
         (SETTINGS | {"TRACKTOR_UUID": "x"}, "uuid must be 32 hexadecimal"),
         (SETTINGS | {"TRACKTOR_RECEIVER_TOKEN": "short"}, "the token must have at least 22"),
-        (SETTINGS | {"TRACKTOR_QUEUE_URL": "mysql://x"}, "url must be that"),
+        (SETTINGS | {"TRACKTOR_QUEUE_URL": "mysql://x"}, "url must be the URL of"),
     ],
 )
 def test_receive_names_an_invalid_setting(
