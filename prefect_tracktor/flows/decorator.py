@@ -1,8 +1,9 @@
 """Flow decorator: run forms, stored parameters and state messages of the ready-made flows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import fields, is_dataclass
 from functools import cached_property, wraps
 from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
@@ -14,7 +15,7 @@ from prefect.exceptions import ParameterTypeError
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.utilities.callables import ParameterSchema, parameter_schema
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.config import JsonDict
 from pydantic_core import PydanticSerializationError
 
@@ -112,11 +113,9 @@ class BlockFlow(Flow[P, R]):
         self, parameters: dict[str, Any | PrefectFuture[Any] | State[Any]]
     ) -> dict[str, Any]:
         """Return references to saved blocks, and the types of unsaved ones; Prefect stores them."""
-        blocks = {name: value for name, value in parameters.items() if isinstance(value, Block)}
-        others = {name: value for name, value in parameters.items() if name not in blocks}
-        stored = super().serialize_parameters(others)
-        stored |= {name: _reference(block) for name, block in blocks.items()}
-        return {name: stored[name] for name in parameters if name in stored}
+        return super().serialize_parameters(
+            {name: _with_references(value) for name, value in parameters.items()}
+        )
 
     def with_options(self, **options: Any) -> "BlockFlow[P, R]":
         copy: Any = super().with_options(**options)
@@ -160,6 +159,21 @@ def _name_of(reference: Any) -> str:
         document = prefect.read_block_document(the_id, include_secrets=False)
     slug = document.block_type.slug if document.block_type else document.block_type_id
     return f"{slug}/{document.name}"
+
+
+def _with_references(value: Any) -> Any:
+    """Replace the blocks in a parameter, such as the channel of a rule."""
+    if isinstance(value, Block):
+        return _reference(value)
+    if isinstance(value, State):  # Prefect stores its type
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, BaseModel | Mapping):
+        return {name: _with_references(entry) for name, entry in dict(value).items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_with_references(entry) for entry in value]
+    return value
 
 
 def _reference(block: Block) -> Any:

@@ -55,10 +55,12 @@ def announce_exceptions(
         credentials,
         ledger or shared_ledger(),
         conditions,
+        orders=orders,
+        reading=reading,
         thresholds=thresholds,
         dry_run=dry_run,
         record_only=record_only,
         max_events=max_events,
         include_cancelled=include_cancelled,
     )
-    return run_job(Scan(credentials, orders, reading), job, stats=ExceptionStats())
+    return run_job(Scan(credentials, orders, reading, stats=ExceptionStats()), job)

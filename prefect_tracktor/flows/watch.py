@@ -64,18 +64,31 @@ def watch_shop(
     ledger = ledger_of(mailer, options.ledger)
     common: dict[str, Any] = {"dry_run": dry_run, "thresholds": options.thresholds}
     notices = common | {"include_cancelled": options.include_cancelled}
-    calls, most, most_events = 0, options.max_emails, options.max_events
+    calls = 0
+    reading = reading_for(export, reading)
     jobs: list[Job[Any, Any, Any]] = []
     if rules:
         calls = checked_rules(credentials, rules, orders=orders, reading=reading)
-        jobs += customer_jobs(credentials, mailer, rules, ledger=ledger, max_emails=most, **notices)
+        jobs += customer_jobs(
+            credentials, mailer, rules, ledger=ledger, max_emails=options.max_emails, **notices
+        )
     if announce:
-        jobs.append(event_job(credentials, ledger, announce, max_events=most_events, **notices))
+        jobs.append(
+            event_job(
+                credentials,
+                ledger,
+                announce,
+                orders=orders,
+                reading=reading,
+                max_events=options.max_events,
+                **notices,
+            )
+        )
     if digest:
         jobs.append(DigestJob(credentials, ledger, digest, mailer=mailer, **common))
     if export:
         jobs.append(ExportJob(credentials, export, **common))
     if not jobs:
         raise InvalidInput("there is nothing to do: give rules, announce, digest or export")
-    scan = Scan(credentials, orders, reading_for(export, reading), calls=calls)
+    scan = Scan(credentials, orders, reading, calls=calls)
     return run_jobs(scan, jobs, combine=WatchReport.of)

@@ -1,6 +1,7 @@
 """`sync_webhooks`: create the missing webhooks of an account and remove duplicates."""
 
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.sync_webhooks import AccountWebhooks, WebhookJob, WebhookReport
@@ -27,6 +28,7 @@ def sync_webhooks(
             of a dry run first.
 
     Raises:
+        InvalidInput: `wanted` is empty; nothing was changed.
         AuthenticationError: Tracktor refuses the credentials.
         TracktorError: The webhooks cannot be read at first; nothing was changed.
 
@@ -40,6 +42,8 @@ def sync_webhooks(
         (1, 0)
     """
     webhooks = wanted.wanted() if isinstance(wanted, WebhookSubscription) else wanted
+    if not webhooks:
+        raise InvalidInput("wanted is empty: name at least one webhook; nothing was changed")
     with credentials.get_client() as client:
         job = WebhookJob(client, webhooks, prune=prune, dry_run=dry_run or credentials.read_only)
         return run_job(AccountWebhooks(client), job)

@@ -1,7 +1,7 @@
 """Checks of flow parameters: statuses, rules, and the orders that they need."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 
 from prefect_tracktor.conditions import Condition
@@ -71,39 +71,50 @@ def checked_rules(
             " the rule another name"
         )
     for rule in rules:
-        _refuse_what_is_never_read(rule, orders, reading)
-    named = [name.partition(":") for rule in rules for name in rule.when]
+        about = f"rules: {rule.name}"
+        _refuse_never_met(rule, orders, about)
+        refuse_unread(
+            rule, orders, reading, about=about, lower="after_days or within_days of the rule"
+        )
+    return check_statuses_in(credentials, [name for rule in rules for name in rule.when])
+
+
+def check_statuses_in(credentials: TracktorCredentials, conditions: Iterable[str]) -> int:
+    """Check that the account has the statuses in conditions; return the number of requests."""
+    named = [name.partition(":") for name in conditions]
     statuses = [
         key for kind, _, key in named if status_key(kind) == "status" and status_key(key) != _ALL
     ]
     return checked_statuses(credentials, statuses)[1] if statuses else 0
 
 
-def _refuse_what_is_never_read(
-    rule: NotificationRule, orders: object, reading: ReadingOptions
-) -> None:
-    """Raise `InvalidInput` for a rule about orders that are not read."""
+def _refuse_never_met(rule: NotificationRule, orders: object, about: str) -> None:
+    """Raise `InvalidInput` for a rule that no order of this source meets."""
     if rule.tags and isinstance(orders, list | EventOrders):
         raise InvalidInput(
-            f"rules: {rule.name} is for orders with a tag, which neither a list of ids nor events"
+            f"{about} is for orders with a tag, which neither a list of ids nor events"
             " have: use ShopifyOrders, or an OrderFile with such a column"
         )
     days = rule.after_days + (rule.times - 1) * rule.repeat_after_days
     if isinstance(orders, ShopifyOrders) and 0 < orders.created_within_days <= days:
         raise InvalidInput(
-            f"rules: {rule.name} sends a notice {days:g} days after its condition began, and orders"
+            f"{about} sends a notice {days:g} days after its condition began, and orders"
             f" finds only those of the last {orders.created_within_days} days: raise"
             " created_within_days of the ShopifyOrders"
         )
+
+
+def refuse_unread(
+    rule: NotificationRule, orders: object, reading: ReadingOptions, *, about: str, lower: str = ""
+) -> None:
+    """Raise `InvalidInput` for a condition of orders that are not read."""
     arrived = Condition(f"status:{ShipmentStatus.DELIVERED}")
     if arrived.name in rule.requested:
-        about = f"rules: {rule.name} is about delivered orders"
+        delivered = f"{about} is about delivered orders"
         if (window := rule.window(arrived)) is not None:
             days = rule.after_days + window / timedelta(days=1)
-            refuse_completed(
-                reading, days, about=about, lower="after_days or within_days of the rule"
-            )
-        refuse_orders_without_delivered(orders, about=about)
+            refuse_completed(reading, days, about=delivered, lower=lower)
+        refuse_orders_without_delivered(orders, about=delivered)
     leaves_out = {
         ShopifyOrders: ("finds_unfulfilled", "fulfillment of the ShopifyOrders to any"),
         OrderFile: ("include_unfulfilled", "include_unfulfilled of the OrderFile"),
@@ -111,18 +122,18 @@ def _refuse_what_is_never_read(
     field, remedy = leaves_out.get(type(orders), ("", ""))  # type: ignore[call-overload]
     if field and Delay.NOT_SHIPPED in rule.requested and not getattr(orders, field):
         raise InvalidInput(
-            f"rules: {rule.name} is about unfulfilled orders, and orders leaves these out: set"
-            f" {remedy}"
+            f"{about} is about unfulfilled orders, and orders leaves these out: set {remedy}"
         )
 
 
-def refuse_completed(reading: ReadingOptions, days: float, *, about: str, lower: str) -> None:
+def refuse_completed(reading: ReadingOptions, days: float, *, about: str, lower: str = "") -> None:
     """Raise `InvalidInput` for news about deliveries whose orders are not read any more."""
     completed = reading.completed_orders
     if completed is not None and days >= completed.after_days:
+        remedy = f"lower {lower}, or " if lower else ""
         raise InvalidInput(
             f"{about}, up to {days:g} days after a delivery, and completed orders are not read"
-            f" after {completed.after_days} days: lower {lower}, or raise after_days of"
+            f" after {completed.after_days} days: {remedy}raise after_days of"
             " reading.completed_orders"
         )
 

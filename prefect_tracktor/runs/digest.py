@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import escape
-from typing import ClassVar
+from inspect import iscoroutine
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from prefect import runtime
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
+from prefect.utilities.asyncutils import run_coro_as_sync
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from prefect_tracktor.conditions import (
@@ -31,6 +33,7 @@ from prefect_tracktor.models import Order
 from prefect_tracktor.reporting.artifacts import publish_charts, publish_table
 from prefect_tracktor.reporting.markdown import Link, Row
 from prefect_tracktor.runs.cases import Case, Outcome
+from prefect_tracktor.runs.checks import refuse_completed
 from prefect_tracktor.runs.engine import Job
 from prefect_tracktor.runs.needs import TO_WATCH
 from prefect_tracktor.runs.report import Listed, RunReport
@@ -148,6 +151,9 @@ class DigestJob(Job[Order, Case, DigestReport]):
         self._requested = requested_conditions(to.conditions)
         self.notes += probable_typos(self._requested)
         self._is_rehearsal = mailer is not None and mailer.mode == Mode.REHEARSAL
+        self._mail_to = {f"mail_to[{place}]": to for place, to in enumerate(to.mail_to)}
+        if mailer and self._is_rehearsal:
+            self._mail_to = {"the rehearsal address": mailer.rehearsal_address}
         self._block: NotificationBlock | None = None
         self._news: list[NoticeKey] = []
         self._read = 0
@@ -166,44 +172,41 @@ class DigestJob(Job[Order, Case, DigestReport]):
         return bool(self.planned or self._to.period_days)
 
     def prepare(self) -> None:
-        """Load the notification block, and test the login to the mail server."""
+        """Check the period, load the notification block, and log in to the mail server."""
+        if days := self._to.period_days:
+            refuse_completed(
+                self.reading.options,
+                2 * days,
+                about="the digest has figures of a period and of the one before",
+                lower="period_days of the digest",
+            )
         self._block = _notification_block(self._to.notify) if self._to.notify else None
-        try:
-            if self._mailer and self._to.mail_to:
+        if self._mailer and self._mail_to:
+            with self.noted_in_dry_run(MailServerError):
                 self._mailer.verify()
-        except MailServerError as unusable:
-            if not self.dry_run:
-                raise
-            self.notes.append(f"A run that sends would stop: {unusable}")
 
-    def choose(self, orders: Sequence[Order], *, read_at: float) -> None:  # noqa: ARG002
+    def choose(self, orders: Sequence[Order]) -> None:
         """Add a case for each order with conditions, new ones or those of an earlier report."""
         found = {order.order_id: self._conditions(order) for order in orders}
-        keys = {
-            order_id: [self._key(order_id, condition) for condition in conditions]
-            for order_id, conditions in found.items()
-        }
-        reported = self._ledger.states(key for of_order in keys.values() for key in of_order)
+        reported = self._ledger.states(key for conditions in found.values() for key in conditions)
         for order in orders:
-            conditions, of_order = found[order.order_id], keys[order.order_id]
-            news = [key for key in of_order if key not in reported]
+            conditions = found[order.order_id]
+            news = [key for key in conditions if key not in reported]
             self._read += 1
-            self._digest.take(order, conditions, is_new=bool(news))
-            self._figures.take(order, conditions)
+            self._digest.take(order, conditions.values(), is_new=bool(news))
+            self._figures.take(order, conditions.values())
             self._news += news
-            if of_order:
+            if conditions:
                 outcome = Outcome.DUE if news else Outcome.ALREADY_TOLD
                 self._add(order, outcome, planned=bool(news))
 
-    def _conditions(self, order: Order) -> list[Condition]:
+    def _conditions(self, order: Order) -> dict[NoticeKey, Condition]:
         try:
             found = conditions_of(order, self._thresholds, self._now, requested=self._requested)
-            for condition in found:
-                self._key(order.order_id, condition)  # raises for a key that no ledger can hold
+            return {self._key(order.order_id, c): c for c in found if not c.cancelled}
         except (InvalidResponse, InvalidInput) as unreadable:
             self._add(order, Outcome.UNREADABLE, str(unreadable))
-            return []
-        return [condition for condition in found if not condition.cancelled]
+            return {}
 
     def _key(self, order_id: int, condition: Condition) -> NoticeKey:
         parcel = condition.parcel.fulfillment_id if condition.parcel else WHOLE_ORDER
@@ -252,10 +255,12 @@ class DigestJob(Job[Order, Case, DigestReport]):
         text = "\n".join([self._lead, *self._within(_CHARACTERS_AT_MOST - len(self._lead))])
         try:
             with self._block.raise_on_failure():  # otherwise Prefect's blocks only log a failure
-                self._block.notify(text, subject=self._subject)  # type: ignore[unused-coroutine]
+                notified: Any = self._block.notify(text, subject=self._subject)
+                if iscoroutine(notified):  # a block of the user's, written like Prefect's base
+                    run_coro_as_sync(notified)
         except Exception as error:  # noqa: BLE001  # each service has errors of its own
             # its text may repeat the address, which is a secret
-            reason = f"{self._to.notify} did not take it ({type(error).__name__})"
+            reason = f"{self._to.notify} did not accept it ({type(error).__name__})"
             yield Delivery(DeliveryOutcome.DEFERRED, reason)
         else:
             yield Delivery(DeliveryOutcome.SENT)
@@ -263,13 +268,12 @@ class DigestJob(Job[Order, Case, DigestReport]):
     def _mail(self, run: str) -> Iterator[Delivery]:
         """Send the digest to each address."""
         mailer = self._mailer
-        if mailer is None or not self._to.mail_to:
+        if mailer is None or not self._mail_to:
             return
-        recipients = [mailer.rehearsal_address] if self._is_rehearsal else self._to.mail_to
         sender = mailer.sender_mailbox
         try:
             with MailSession(mailer.server) as session:
-                for place, recipient in enumerate(recipients):
+                for place, recipient in self._mail_to.items():
                     message = compose(
                         self._email,
                         sender=sender,
@@ -279,8 +283,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
                         attachment=("digest.csv", self._csv),
                     )
                     sent = session.send(message, sender=sender.addr_spec, recipient=recipient)
-                    reason = sent.reason and f"mail_to[{place}]: {sent.reason}"
-                    yield replace(sent, reason=reason)
+                    yield replace(sent, reason=sent.reason and f"{place}: {sent.reason}")
         except MailServerError as down:
             yield Delivery(DeliveryOutcome.DEFERRED, str(down))
 

@@ -5,7 +5,7 @@ A job chooses cases from what is read, and acts on them. One scan of a shop can 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import itemgetter, or_
@@ -25,8 +25,7 @@ from prefect_tracktor.runs.needs import Needs
 from prefect_tracktor.runs.report import RunReport, sentences
 from prefect_tracktor.runs.showing import show_mode
 
-if TYPE_CHECKING:  # they import SQLAlchemy and the figures, which webhooks do not need
-    from prefect_tracktor.figures import ExceptionStats
+if TYPE_CHECKING:  # it imports SQLAlchemy, which webhooks do not need
     from prefect_tracktor.runs.reading import ReadingOptions
 
 T = TypeVar("T")
@@ -73,21 +72,25 @@ class Reading(ABC, Generic[T]):
     def __iter__(self) -> Iterator[Batch[T]]:
         """Read chunk by chunk."""
 
+    @abstractmethod
     def report_fields(self, *, dry_run: bool) -> dict[str, Any]:
         """Return the fields that the reports of all jobs have in common."""
-        return {"dry_run": dry_run, "calls": 0, "failed": (), "notes": ()}
 
     def remember_completed(self, *, unless: Iterable[int]) -> None:
         """Record what later runs need not read again."""
+
+    def publish(self, *, mode: str) -> None:
+        """Publish what is known of all that was read."""
 
 
 class Job(ABC, Generic[T, C, R]):
     """Cases chosen from a reading, and the action on them."""
 
     acting: ClassVar[str]  # what the progress counts
-    shows_unread: ClassVar[bool] = False  # whether its table lists orders that were not read
     table: ClassVar[str]  # the table's description; empty if there is no table
     report_type: type[R]
+    about: str = ""  # the end of the run's name
+    suspicion: str = ""
     needs: Needs = Needs()
     reading: Reading[T]
 
@@ -123,8 +126,22 @@ class Job(ABC, Generic[T, C, R]):
         """Enter the context of the whole run, from before the first look-up to the report."""
         return nullcontext()
 
+    @contextmanager
+    def noted_in_dry_run(self, error_type: type[TracktorError]) -> Iterator[None]:
+        """Turn an error that would stop a run that acts into a note of a run that does not."""
+        try:
+            yield
+        except error_type as error:
+            if not self.dry_run:
+                raise
+            self.note(f"A run that sends would stop: {error}")
+
+    def note(self, note: str) -> None:
+        get_run_logger().warning(note)
+        self.notes.append(note)
+
     @abstractmethod
-    def choose(self, found: Sequence[T], /, *, read_at: float) -> None:
+    def choose(self, found: Sequence[T], /) -> None:
         """Add the cases of a chunk."""
 
     def check_plan(self) -> None:
@@ -136,10 +153,10 @@ class Job(ABC, Generic[T, C, R]):
     def act(self) -> Iterator[C]:
         """Act on the planned cases, and yield each when it has its outcome."""
 
-    def finish(self, *, acted: bool) -> None:
+    def finish(self) -> None:
         """Update the outcomes by what is known at the end of the run."""
 
-    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+    def report_fields(self) -> dict[str, Any]:
         """Return the fields of the report that do not follow from the cases."""
         return {}
 
@@ -162,16 +179,10 @@ class Job(ABC, Generic[T, C, R]):
         """Publish further artifacts, besides the table and the summary."""
 
 
-def run_job(
-    reading: Reading[Any],
-    job: Job[Any, Any, R],
-    *,
-    stats: "ExceptionStats | None" = None,
-    about: str = "",
-) -> R:
+def run_job(reading: Reading[Any], job: Job[Any, Any, R]) -> R:
     """Run one job, as `run_jobs` does."""
     first: Callable[[Sequence[RunReport]], Any] = itemgetter(0)
-    report: R = run_jobs(reading, [job], combine=first, stats=stats, about=about)
+    report: R = run_jobs(reading, [job], combine=first)
     return report
 
 
@@ -180,8 +191,6 @@ def run_jobs(
     jobs: Sequence[Job[Any, Any, Any]],
     *,
     combine: Callable[[Sequence[RunReport]], Combined],
-    stats: "ExceptionStats | None" = None,
-    about: str = "",
 ) -> Combined:
     """Read once and run all jobs; the failure of one does not stop the others.
 
@@ -189,11 +198,11 @@ def run_jobs(
     """
     run = _Run(reading, jobs)
     modes = [job.mode for job in jobs]
-    show_mode(jobs[0].title, *modes, about=about)
+    show_mode(jobs[0].title, *modes, about=jobs[0].about)
     with ExitStack() as active:
         run.prepare(active)
         try:
-            run.read(stats)
+            run.read()
             run.act()
         except BaseException as error:
             # artifacts show no state: the reports must say that the run failed
@@ -202,8 +211,7 @@ def run_jobs(
             raise
         finally:
             reports = run.report()
-            if stats:
-                stats.publish(mode=mode_label(*modes))
+            reading.publish(mode=mode_label(*modes))
     return run.conclude(reports, combine)
 
 
@@ -226,13 +234,10 @@ class _Run:
         texts = [f"{job.title}: {_error_text(job.error)}" for job in self._jobs if job.error]
         raise TracktorError(sentences(*texts), may_have_arrived=False)
 
-    def read(self, stats: "ExceptionStats | None") -> None:
+    def read(self) -> None:
         for batch in self._reading:
-            if stats:
-                stats.take(batch.found)
             for job in self._jobs:
-                choose = partial(job.choose, batch.found, read_at=self._reading.begun)
-                self._attempt(job, choose)
+                self._attempt(job, partial(job.choose, batch.found))
 
     def act(self) -> None:
         for job in self._jobs:
@@ -259,14 +264,13 @@ class _Run:
         job.check_plan()
         if job.has_work and not job.dry_run:
             self._act_on_plan(job)
-        job.acted = True
+        job.acted = not job.dry_run
 
     def _act_on_plan(self, job: Job[Any, Any, Any]) -> None:
         mode = mode_label(job.mode)
         if job.table and not self._reading.single:
-            rows = _rows(job, self._reading)
             description = f"{mode}. The plan. {job.table}"
-            job.plan_id = publish_table(job.key, rows, description=description)
+            job.plan_id = publish_table(job.key, job.rows, description=description)
         progress = Progress(
             f"tracktor-{job.key}", description=f"{mode}. {job.acting}", total=len(job.planned)
         )
@@ -279,9 +283,9 @@ class _Run:
         common = self._reading.report_fields(dry_run=all(job.dry_run for job in self._jobs))
         reports = []
         for job in self._jobs:
-            job.finish(acted=job.acted and not job.dry_run)
+            job.finish()
             reports.append(_report_of(job, common))
-            _publish(job, reports[-1], self._reading)
+            _publish(job, reports[-1])
         return reports
 
     def conclude(
@@ -309,10 +313,11 @@ def _report_of(job: Job[Any, Any, R], common: Mapping[str, Any]) -> R:
         "failed": (*common["failed"], *unread),
         "cases": tuple(Ended(c.id, c.outcome, c.reason, c.planned) for c in cases),
         "error": f"{job.title}: {_error_text(job.error)}" if job.error else "",
+        "suspicion": common["suspicion"] or job.suspicion,
         "advice": job.advice,
         "notes": (*common["notes"], *job.notes),
     }
-    return job.report_type(**dict(common) | fields | job.report_fields(common))
+    return job.report_type(**dict(common) | fields | job.report_fields())
 
 
 def _error_text(error: BaseException) -> str:
@@ -323,26 +328,13 @@ def _error_text(error: BaseException) -> str:
     return str(error) if known else f"{type(error).__name__}; see the run's log"
 
 
-def _rows(job: Job[Any, Any, Any], reading: Reading[Any]) -> list[Row]:
-    rows = [*job.rows]
-    if job.shows_unread:
-        unread = [(failure.id, "Not read", failure.reason) for failure in reading.failed]
-        unread += [(order_id, "Not found", "") for order_id in reading.missing]
-        rows += [
-            {"Order": str(id_), "Outcome": outcome, "Reason": reason, "Order id": str(id_)}
-            for id_, outcome, reason in unread
-        ]
-    return rows
-
-
-def _publish(job: Job[Any, Any, Any], report: RunReport, reading: Reading[Any]) -> None:
+def _publish(job: Job[Any, Any, Any], report: RunReport) -> None:
     get_run_logger().info(report.sentence)
-    if not reading.single:
+    if not job.reading.single:
         job.publish()
         if job.table:
             description = f"{mode_label(report.standing)}. {job.table}"
-            rows = _rows(job, reading)
-            publish_table(job.key, rows, description=description, replaces=job.plan_id)
+            publish_table(job.key, job.rows, description=description, replaces=job.plan_id)
     notes = [*filter(None, [report.what_is_left]), *report.notes]
     if report.dry_run:
         undone = job.limit.undone if job.limit else "nothing was sent or written"

@@ -1,6 +1,6 @@
 """The job of exporting a shop's tracking data as tables, in files or in a warehouse."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -138,7 +138,7 @@ class ExportJob(Job[Order, Case, ExportReport]):
             "thresholds": thresholds,
             "include_personal_data": include_personal_data,
         }
-        self._writer: TrackingWriter | None = None
+        self._writer = TrackingWriter(**self._options)
 
     @property
     def mode(self) -> str:
@@ -158,13 +158,14 @@ class ExportJob(Job[Order, Case, ExportReport]):
     @contextmanager
     def active(self) -> Iterator[None]:
         """Open the files, or check that dlt is installed, and clean up at the end."""
-        make = TrackingWriter if self.dry_run else self._to.writer
-        with make(**self._options) as self._writer:
+        if self.dry_run:
+            yield
+            return
+        with self._to.writer(**self._options) as self._writer:
             yield
 
-    def choose(self, orders: Sequence[Order], *, read_at: float) -> None:  # noqa: ARG002
-        if self._writer:
-            self._writer.add(orders)
+    def choose(self, orders: Sequence[Order]) -> None:
+        self._writer.add(orders)
 
     def check_plan(self) -> None:
         """Log if the files of an earlier run stay."""
@@ -173,9 +174,8 @@ class ExportJob(Job[Order, Case, ExportReport]):
 
     def act(self) -> Iterator[Case]:
         """Publish the tables, each as an asset derived from the account's."""
-        if self._writer:
-            materialize_tables(self._writer, account=self._account, place=self._to.place)
+        materialize_tables(self._writer, account=self._account, place=self._to.place)
         yield from ()
 
-    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        return {"rows": self._writer.counts if self._writer else {}}
+    def report_fields(self) -> dict[str, Any]:
+        return {"rows": self._writer.counts}

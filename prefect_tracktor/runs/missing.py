@@ -1,5 +1,7 @@
 """Check for suspiciously many order ids that Tracktor does not know."""
 
+from hashlib import sha256
+
 import httpx
 from prefect import get_run_logger
 from prefect.exceptions import PrefectException
@@ -8,7 +10,6 @@ from prefect.variables import Variable
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import AuthenticationError, NotFound, TracktorError
-from prefect_tracktor.models import status_key
 from prefect_tracktor.reporting.deployment import deployment_name
 
 _MANY = 5
@@ -56,24 +57,20 @@ def _why_none(credentials: TracktorCredentials) -> tuple[bool | None, str, int]:
 
 def _variable(credentials: TracktorCredentials) -> str:
     """Return the variable's name for the account, flow and deployment."""
-    flow_name = flow_run.get_flow_name() or ""
-    return status_key(f"tracktor missing {credentials.account} {flow_name} {deployment_name()}")
+    # Prefect allows fewer characters in it than in names of flows and deployments
+    job = f"{flow_run.get_flow_name()} {deployment_name()}"
+    return f"tracktor_missing_{credentials.account}_{sha256(job.encode()).hexdigest()[:12]}"
 
 
 def _is_new(name: str, *, most: bool, dry_run: bool) -> bool:
     """Whether the run before had another result, which a Prefect variable stores."""
     try:
         before = bool(Variable.get(name, default=None))
-        if most != before and not dry_run:
-            _remember(name, most=most)
+        if most and not before and not dry_run:
+            Variable.set(name, "most of the orders are unknown", overwrite=True)
+        if before and not most and not dry_run:
+            Variable.unset(name)
     except (httpx.HTTPError, PrefectException) as error:
         get_run_logger().warning("The variable %s cannot be used: %s", name, type(error).__name__)
         return True
     return most and not before
-
-
-def _remember(name: str, *, most: bool) -> None:
-    if most:
-        Variable.set(name, "most of the orders are unknown", overwrite=True)
-    else:
-        Variable.unset(name)

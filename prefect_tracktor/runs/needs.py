@@ -42,7 +42,7 @@ class Needs:
 
     @property
     def of_each_order(self) -> Self:
-        """The needs of a second look at a few of the orders."""
+        """The needs of reading a few of the orders again."""
         return replace(self, in_some=())
 
     @property

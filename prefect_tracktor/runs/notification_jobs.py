@@ -14,6 +14,7 @@ from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.post_channel import PostChannel
 from prefect_tracktor.rules import Choose, NotificationRule, channels_of, chooser, one_parcel_each
+from prefect_tracktor.runs.checks import check_statuses_in, refuse_unread
 from prefect_tracktor.runs.engine import Limit, run_jobs
 from prefect_tracktor.runs.needs import TO_FIND_EXCEPTIONS, TO_WATCH, needs_of
 from prefect_tracktor.runs.notify import NotifyJob
@@ -39,8 +40,8 @@ def notify_by_rules(
 ) -> MailReport:
     """Read the orders once, and notify their customers through all channels of the rules."""
     jobs = customer_jobs(credentials, mailer, rules, **options)
-    scan = Scan(credentials, orders, reading, calls=calls)
-    return run_jobs(scan, jobs, combine=merged, stats=stats)
+    scan = Scan(credentials, orders, reading, calls=calls, stats=stats)
+    return run_jobs(scan, jobs, combine=merged)
 
 
 def customer_jobs(
@@ -119,6 +120,8 @@ def event_job(
     ledger: NotificationLedger,
     conditions: Collection[str],
     *,
+    orders: Orders,
+    reading: ReadingOptions,
     thresholds: Thresholds,
     dry_run: bool,
     max_events: int,
@@ -129,6 +132,7 @@ def event_job(
     requested = requested_conditions(conditions, field="conditions")
     only_exceptions = not (requested.delays or requested.statuses.keys)
     rule = NotificationRule(name="event", when=sorted(conditions))
+    refuse_unread(rule, orders, reading, about="conditions: an event")
     choose = chooser(
         [rule], datetime.now(UTC), thresholds=thresholds, include_cancelled=include_cancelled
     )
@@ -146,5 +150,6 @@ def event_job(
         purpose="events",
         **options,
     )
+    job.calls += check_statuses_in(credentials, conditions)
     job.notes += probable_typos(requested)
     return job

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 from uuid import uuid4
 
 from prefect import get_run_logger
@@ -70,6 +70,8 @@ _MANY = 5
 
 # the parcels to notify about, by the keys under which the ledger records them
 _News = dict[NoticeKey, tuple[Fulfillment, ...]]
+# an order that was read again, or what becomes of its messages and why
+_OrderNow = Order | tuple[Outcome, str]
 
 
 class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
@@ -117,7 +119,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         self._template_error: TemplateError | None = None
         self._sent_before: list[tuple[Case, dict[NoticeKey, NoticeState]]] = []
         self._due: list[NoticeCase] = []
-        self._reread: dict[int, Order | tuple[Outcome, str]] = {}
+        self._reread: dict[int, _OrderNow] = {}
         self._reread_at = 0.0
 
     @property
@@ -132,15 +134,11 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         except LedgerReplaced as replaced:
             if self.takes_effect and not self.dry_run:
                 raise
-            self._note(f"A run that sends would stop: {replaced}")
+            self.note(f"A run that sends would stop: {replaced}")
         if self.reading.single or self._record_only:
             return  # it connects when it sends
-        try:
+        with self.noted_in_dry_run(ChannelError):
             self._channel.check()
-        except ChannelError as unusable:
-            if not self.dry_run:
-                raise
-            self._note(f"A run that sends would stop: {unusable}")
 
     def _recognize_ledger(self) -> None:
         """Check that the account used this ledger before, or that a person accepted it."""
@@ -175,18 +173,14 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         acts = self.takes_effect and not self.dry_run
         return self._ledger.at_work(self._run) if acts else nullcontext()
 
-    def _note(self, note: str) -> None:
-        get_run_logger().warning(note)
-        self.notes.append(note)
-
-    def choose(self, orders: Sequence[Order], *, read_at: float) -> None:
+    def choose(self, orders: Sequence[Order]) -> None:
         """Add cases for what customers were notified about before, and for what is due."""
         self._lacks_tags = self._lacks_tags and not any(order.facts.tags for order in orders)
         chosen = list(self._notifications(orders))
         history = self._history(order.order_id for order, _ in chosen)
         for order, notification in chosen:
             try:
-                self._add_cases(order, notification, history.get(order.order_id, ()), read_at)
+                self._add_cases(order, notification, history.get(order.order_id, ()))
             except InvalidInput as unusable:  # no ledger holds such a key
                 self._add(order.order_id, Outcome.UNREADABLE, str(unusable))
         if len(self._due) > self.limit.most:
@@ -226,11 +220,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         return case
 
     def _add_cases(
-        self,
-        order: Order,
-        notification: Notification,
-        history: Sequence[Notice],
-        read_at: float,
+        self, order: Order, notification: Notification, history: Sequence[Notice]
     ) -> None:
         states, news, unconfirmed = self._split(order, notification, history)
         if states:
@@ -239,23 +229,23 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
             before.links = _links(order, {})
             self._sent_before.append((before, states))
         for message in unconfirmed:
-            self._plan(order, notification, message, read_at, unconfirmed=True)
+            self._plan(order, notification, message, unconfirmed=True)
         if news:
-            self._plan(order, notification, news, read_at)
+            self._plan(order, notification, news)
 
     def _plan(
         self,
         order: Order,
         notification: Notification,
         news: _News,
-        read_at: float,
         *,
         unconfirmed: bool = False,
     ) -> None:
         """Render a message that is due, or is sent again as the service did not confirm it."""
         due = self._add(order.order_id, Outcome.DUE, columns=self._columns(order, news))
-        due.keys, due.read_at, due.unconfirmed = tuple(sorted(news)), read_at, unconfirmed
-        content = notification.content_about(_subjects_of(news))
+        due.keys, due.unconfirmed = tuple(sorted(news)), unconfirmed
+        due.read_at = self.reading.begun
+        content = notification.content_about(set(map(_subject_of, news)))
         due.facts, due.links = order.facts, _links(order, news)
         try:
             self._render(due, order, news, content)
@@ -274,7 +264,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         try:
             email = channel.preview(order, _parcels_of(news), content)
         except TemplateError as fails:
-            self._note(f"The first message cannot be shown without personal data: {fails}")
+            self.note(f"The first message cannot be shown without personal data: {fails}")
         else:
             publish_message(f"{self.key}-message", subject=email.subject, text=email.text)
 
@@ -356,10 +346,10 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
 
     def _send(self) -> Iterator[NoticeCase]:
         sending = Sending(self._channel, self._ledger, self._run, self._account, self._renew)
-        for notice in sending.send(self._due):
+        try:
+            yield from sending.send(self._due)
+        finally:
             self.advice = sending.advice
-            yield notice
-        self.advice = sending.advice
 
     def _renew(self, due: NoticeCase) -> None:
         """Bring a message up to date before it is sent, or end its case."""
@@ -395,19 +385,18 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
             if isinstance(notification, Notification)
             for subject in notification.subjects
         }
-        subject_of = {key: (key.fulfillment_id, unnumbered(key.reason)) for key in due.keys}
         news = {
-            key: still_true[subject][0]
-            for key, subject in subject_of.items()
-            if subject in still_true
+            key: still_true[_subject_of(key)][0]
+            for key in due.keys
+            if _subject_of(key) in still_true
         }
         if unreadable_reason and not news:
             due.end(Outcome.DEFERRED, unreadable_reason)
         elif _lacks_what_it_had(now, set(due.keys) - news.keys()):
             due.end(Outcome.DEFERRED, _not_read_again("the response lacks what it had before"))
         elif news:
-            _, notification = still_true[subject_of[min(news)]]
-            content = notification.content_about(_subjects_of(news))
+            _, notification = still_true[_subject_of(min(news))]
+            content = notification.content_about(set(map(_subject_of, news)))
             # the service recognizes an unconfirmed message by all of its keys
             keys = due.keys if due.unconfirmed else ()
             self._render_again(due, now, dict.fromkeys(keys, ()) | news, content)
@@ -427,7 +416,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         if due.outcome is Outcome.NO_ADDRESS:
             due.reason = "there is no usable address any more"
 
-    def _order_now(self, due: NoticeCase) -> Order | tuple[Outcome, str]:
+    def _order_now(self, due: NoticeCase) -> _OrderNow:
         """Return the order, read again with those whose turn comes next, or why it is not there."""
         is_old = self._is_old(self._reread_at, at_least_seconds=_REREAD_LASTS_SECONDS)
         if due.id not in self._reread or is_old:
@@ -437,14 +426,12 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
             self._reread = self._read_again({other.id: other.facts for other in old})
         return self._reread[due.id]
 
-    def _read_again(
-        self, facts: Mapping[int, OrderFacts]
-    ) -> dict[int, Order | tuple[Outcome, str]]:
+    def _read_again(self, facts: Mapping[int, OrderFacts]) -> dict[int, _OrderNow]:
         options = ReadingOptions(chunk_size=_REREAD_AT_ONCE)
         orders = [FoundOrder(order_id, known) for order_id, known in facts.items()]
         scan = Scan(self._credentials, orders, options, needs=self.needs.of_each_order)
         unknown = (Outcome.SUPERSEDED, "Tracktor does not know the order any more")
-        now: dict[int, Order | tuple[Outcome, str]] = {}
+        now: dict[int, _OrderNow] = {}
         try:
             for batch in scan:
                 now |= {order.order_id: order for order in batch.found}
@@ -456,10 +443,10 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
             self.calls += scan.calls
         return now
 
-    def finish(self, *, acted: bool) -> None:
+    def finish(self) -> None:
         """Update the notices of other runs to their state at the end of this one."""
         if self._lacks_tags:
-            self._note(
+            self.note(
                 "No order has a tag, and a rule is for orders with one: does the source have tags?"
                 " An OrderFile needs a column of them."
             )
@@ -468,21 +455,18 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
             with suppress(LedgerError):
                 # another run may have completed a claim that was open before
                 keys = [tuple(states) for _, states in self._sent_before]
-                wait = acted and self.takes_effect
+                wait = self.acted and self.takes_effect
                 outcomes = outcomes_elsewhere(self._ledger, self._run, keys, wait=wait)
         for (case, _), outcome in zip(self._sent_before, outcomes, strict=True):
             case.end(outcome)
 
-    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a suspicion if no order has an address, which is rarely true of all customers."""
         without = {case.id for case in self.cases if case.outcome is Outcome.NO_ADDRESS}
         affected = {case.id for case in self.cases if case.outcome.is_shown}
-        if common["suspicion"] or len(without) < _MANY or without != affected:
-            return {}
-        return {
-            "suspicion": f"none of the {len(without)} orders to write about has a usable email"
-            " address: check in Shopify that Tracktor may still read customers' data"
-        }
+        if len(without) >= _MANY and without == affected:  # rarely true of all customers
+            self.suspicion = (
+                f"none of the {len(without)} orders to write about has a usable email address:"
+                " check in Shopify that Tracktor may still read customers' data"
+            )
 
 
 def _parcels_of(news: _News) -> list[Fulfillment]:
@@ -490,8 +474,8 @@ def _parcels_of(news: _News) -> list[Fulfillment]:
     return list(by_id.values())
 
 
-def _subjects_of(keys: Iterable[NoticeKey]) -> set[tuple[int, str]]:
-    return {(key.fulfillment_id, unnumbered(key.reason)) for key in keys}
+def _subject_of(key: NoticeKey) -> tuple[int, str]:
+    return key.fulfillment_id, unnumbered(key.reason)
 
 
 def _links(order: Order, news: _News) -> dict[str, Cell]:

@@ -51,20 +51,21 @@ class OneParcel:
 
     def choose(self, order: Order) -> Iterator[Notification | Skipped]:
         """Yield the notification, if the event is still true."""
-        parcels = [p for p in order.fulfillments if p.fulfillment_id == self.fulfillment_id]
-        if not parcels:
+        in_status = parcels_in_status(order, [self.status])
+        parcels = {parcel.fulfillment_id: parcel for parcel in order.fulfillments}
+        parcel = parcels.get(self.fulfillment_id)
+        if parcel is None:
             get_run_logger().warning(
                 "Order %s has no fulfillment %s: no email is sent.",
                 order.order_id,
                 self.fulfillment_id,
             )
-        in_status = parcels_in_status(order, [self.status])
-        for parcel in parcels:
-            why_not = self.why_not(parcel)
-            if why_not is Outcome.UNDATED:
-                yield Skipped.UNDATED
-            elif why_not is None and parcel in in_status:
-                yield self._notification(order, parcel)
+            return
+        why_not = self.why_not(parcel)
+        if why_not is Outcome.UNDATED:
+            yield Skipped.UNDATED
+        elif why_not is None and parcel in in_status:
+            yield self._notification(order, parcel)
 
     def _notification(self, order: Order, parcel: Fulfillment) -> Notification | Skipped:
         if order.has_cancelled(parcel) and not says_cancelled(self.status):
@@ -130,8 +131,8 @@ def notify_of_one_parcel(
         sent_lately=lambda: ledger.count_since(credentials.account, kind="status", within=_BURST),
         needs=TO_NOTIFY_OF_ONE_STATUS,
     )
-    about = f"{parcel.status}, fulfillment {parcel.fulfillment_id}"
-    return run_job(scan, job, about=about)
+    job.about = f"{parcel.status}, fulfillment {parcel.fulfillment_id}"
+    return run_job(scan, job)
 
 
 def _look_up(credentials: TracktorCredentials, parcel: OneParcel) -> tuple[MailReport, int | None]:

@@ -17,6 +17,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_tracktor.bulk import NOT_TRIED, Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import DatabaseError, InvalidInput
+from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.models import NO_FACTS, Order, OrderFacts
 from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import shown
@@ -42,6 +43,7 @@ class Scan(Reading[Order]):
         calls: int = 0,
         needs: Needs = Needs(),  # noqa: B008 - immutable
         single: bool = False,
+        stats: ExceptionStats | None = None,
     ) -> None:
         self.credentials = credentials
         self._credentials = _for_each_chunk(credentials, reading.chunks_at_once)
@@ -50,6 +52,7 @@ class Scan(Reading[Order]):
         self._completed_orders = reading.completed_orders
         self._may_skip = may_skip
         self.single = single
+        self._stats = stats
         self._all_read = False
         self._check = ResponseCheck(needs)
         self.needs = needs
@@ -88,7 +91,6 @@ class Scan(Reading[Order]):
                 dry_run=dry_run,
             )
         return {
-            "dry_run": dry_run,
             "calls": self.calls + calls_for_it,
             "read": tuple(self.read),
             "left_out": dict(self.left_out),
@@ -107,6 +109,10 @@ class Scan(Reading[Order]):
                 self._completed_orders.remember(self.credentials.account, arrivals)
             except DatabaseError as error:
                 self._read_all_orders(error)
+
+    def publish(self, *, mode: str) -> None:
+        if self._stats:
+            self._stats.publish(mode=mode)
 
     def _without_completed(self, chunk: list[int]) -> list[int]:
         if self._completed_orders is None:
@@ -165,6 +171,8 @@ class Scan(Reading[Order]):
             get_run_logger().warning("Tracktor does not answer: no further orders are read.")
         self.calls += batch.requests
         self._check.take(batch.found)
+        if self._stats:
+            self._stats.take(batch.found)
         self.read += (order.order_id for order in batch.found)
         self.missing += batch.missing
         self.failed += batch.failed

@@ -45,6 +45,68 @@ class NoticeCase(Case):
 
 
 @dataclass(slots=True)
+class _ErrorCount:
+    """A server's errors so far, which show whether the next message would get the same one."""
+
+    kind: str = ""
+    equal: int = 0
+    in_a_row: int = 0
+    refusals: int = 0
+    uncertain: int = 0
+
+    def reason_to_stop(self, delivery: Delivery) -> str:
+        """Count a delivery; return why no further message should be tried, or an empty string."""
+        if delivery.outcome is DeliveryOutcome.SENT:
+            self.kind, self.equal, self.in_a_row, self.refusals = "", 0, 0, 0
+            return ""
+        of_recipient = delivery.cause is Cause.RECIPIENT
+        if delivery.outcome is DeliveryOutcome.REFUSED or (
+            of_recipient and delivery.kind.startswith("5")
+        ):
+            return self._refused(delivery)
+        if delivery.outcome is DeliveryOutcome.UNCERTAIN:
+            self.uncertain += 1
+        elif of_recipient:
+            return ""
+        self._count(f"{delivery.outcome} {delivery.kind}")
+        if delivery.outcome is DeliveryOutcome.UNCERTAIN:
+            return self._uncertain(delivery)
+        if self.equal < _EQUAL_ERRORS and self.in_a_row < _ERRORS_IN_A_ROW:
+            return ""
+        errors = (
+            f"gave {self.equal} messages in a row the same error"
+            if self.equal >= _EQUAL_ERRORS
+            else f"accepted none of {self.in_a_row} messages in a row, with the last error"
+        )
+        return self._text(errors, delivery, delivery.remedy)
+
+    def _count(self, kind: str) -> None:
+        self.in_a_row += 1
+        self.equal = self.equal + 1 if kind == self.kind else 1
+        self.kind = kind
+
+    def _refused(self, delivery: Delivery) -> str:
+        self.refusals += 1
+        if self.refusals < _REFUSALS_IN_A_ROW:
+            return ""
+        refused = f"refused {self.refusals} messages in a row because of their recipients"
+        return self._text(refused, delivery, delivery.remedy)
+
+    def _uncertain(self, delivery: Delivery) -> str:
+        if self.equal < _EQUAL_ERRORS and self.uncertain < _UNCERTAIN_IN_ALL:
+            return ""
+        return self._text(
+            f"may or may not have accepted {self.uncertain} messages",
+            delivery,
+            "If a mail filter, proxy or virus scanner stands between, have it let these messages"
+            " pass.",
+        )
+
+    def _text(self, what: str, delivery: Delivery, remedy: str) -> str:
+        return f"{what}: {delivery.reason.rstrip('.')}. {remedy}"
+
+
+@dataclass(slots=True)
 class Sending:
     """The messages of one run through one channel.
 
@@ -58,10 +120,7 @@ class Sending:
     account: str
     renew: Callable[[NoticeCase], None]
     advice: str = ""
-    _errors: "_ErrorCount" = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._errors = _ErrorCount(self.channel.server)
+    _errors: _ErrorCount = field(default_factory=_ErrorCount)
 
     def send(self, notices: Sequence[NoticeCase]) -> Iterator[NoticeCase]:
         """Send the notices that no other run has sent or is sending; yield each with its outcome.
@@ -96,7 +155,7 @@ class Sending:
             yield from batch
             if why_stop:
                 self.advice = why_stop
-                reason = f"not tried: {self.channel.server} did not take the messages before it"
+                reason = f"not tried: {self.channel.server} did not accept the messages before it"
                 break
         for notice in waiting:
             notice.end(Outcome.DEFERRED, reason)
@@ -165,8 +224,9 @@ class Sending:
         notice.end(outcome, delivery.reason)
         if outcome is Outcome.DEFERRED and delivery.cause is not Cause.RECIPIENT:
             reason = delivery.reason.rstrip(".")
-            self.advice = f"{self.channel.server} said: {reason}. {delivery.remedy}"
-        return self._errors.reason_to_stop(delivery)
+            self.advice = f"{self.channel.server} responded: {reason}. {delivery.remedy}"
+        why_stop = self._errors.reason_to_stop(delivery)
+        return why_stop and f"{self.channel.server} {why_stop}"
 
     def _release(self, notice: NoticeCase) -> None:
         keys = self._keys_to_claim(notice)
@@ -206,69 +266,6 @@ class Sending:
                 doubt = "the server accepts no other message either, so the address is tried again"
                 notice.end(Outcome.DEFERRED, f"{notice.reason} ({doubt})")
             yield notice
-
-
-@dataclass(slots=True)
-class _ErrorCount:
-    """A server's errors so far, which show whether the next message would get the same one."""
-
-    server: str
-    kind: str = ""
-    equal: int = 0
-    in_a_row: int = 0
-    refusals: int = 0
-    uncertain: int = 0
-
-    def reason_to_stop(self, delivery: Delivery) -> str:
-        """Count a delivery; return why no further message should be tried, or an empty string."""
-        if delivery.outcome is DeliveryOutcome.SENT:
-            self.kind, self.equal, self.in_a_row, self.refusals = "", 0, 0, 0
-            return ""
-        of_recipient = delivery.cause is Cause.RECIPIENT
-        if delivery.outcome is DeliveryOutcome.REFUSED or (
-            of_recipient and delivery.kind.startswith("5")
-        ):
-            return self._refused(delivery)
-        if delivery.outcome is DeliveryOutcome.UNCERTAIN:
-            self.uncertain += 1
-        elif of_recipient:
-            return ""
-        self._count(f"{delivery.outcome} {delivery.kind}")
-        if delivery.outcome is DeliveryOutcome.UNCERTAIN:
-            return self._uncertain(delivery)
-        if self.equal < _EQUAL_ERRORS and self.in_a_row < _ERRORS_IN_A_ROW:
-            return ""
-        errors = (
-            f"gave {self.equal} messages in a row the same error"
-            if self.equal >= _EQUAL_ERRORS
-            else f"took none of {self.in_a_row} messages in a row, with the last error"
-        )
-        return self._text(errors, delivery, delivery.remedy)
-
-    def _count(self, kind: str) -> None:
-        self.in_a_row += 1
-        self.equal = self.equal + 1 if kind == self.kind else 1
-        self.kind = kind
-
-    def _refused(self, delivery: Delivery) -> str:
-        self.refusals += 1
-        if self.refusals < _REFUSALS_IN_A_ROW:
-            return ""
-        refused = f"refused {self.refusals} messages in a row because of their recipients"
-        return self._text(refused, delivery, delivery.remedy)
-
-    def _uncertain(self, delivery: Delivery) -> str:
-        if self.equal < _EQUAL_ERRORS and self.uncertain < _UNCERTAIN_IN_ALL:
-            return ""
-        return self._text(
-            f"may or may not have taken {self.uncertain} messages",
-            delivery,
-            "If a mail filter, proxy or virus scanner stands between, have it let these messages"
-            " pass.",
-        )
-
-    def _text(self, what: str, delivery: Delivery, remedy: str) -> str:
-        return f"{self.server} {what}: {delivery.reason.rstrip('.')}. {remedy}"
 
 
 def outcomes_elsewhere(

@@ -10,6 +10,7 @@ from typing import Any
 from prefect_tracktor.bulk import NOT_TRIED, Batch
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.models import NO_FACTS, Order, OrderFacts, StatusOption
+from prefect_tracktor.reporting.markdown import Row as TableRow
 from prefect_tracktor.reporting.markdown import admin_link
 from prefect_tracktor.reporting.words import label_of
 from prefect_tracktor.runs.cases import Case, Outcome, Row
@@ -36,7 +37,6 @@ class StatusJob(Job[Order, _Update, StatusReport]):
     """Writes the changes of `decide`, and reads the orders back."""
 
     acting = "Orders written"
-    shows_unread = True
     table = "The planned changes, and the orders that are left alone and why."
     report_type = StatusReport
 
@@ -69,7 +69,7 @@ class StatusJob(Job[Order, _Update, StatusReport]):
         self._right: list[int] = []
         self._gave_up = False
 
-    def choose(self, orders: Sequence[Order], *, read_at: float) -> None:  # noqa: ARG002
+    def choose(self, orders: Sequence[Order]) -> None:
         """Decide about a chunk; the orders themselves are not kept in memory."""
         for order in orders:
             match self._decide(order):
@@ -132,7 +132,20 @@ class StatusJob(Job[Order, _Update, StatusReport]):
         self.calls += scan.calls
         self._gave_up = scan.gave_up
 
-    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+    @property
+    def rows(self) -> list[TableRow]:
+        """The cases, and the orders that were not read."""
+        unread = [(failure.id, "Not read", failure.reason) for failure in self.reading.failed]
+        unread += [(order_id, "Not found", "") for order_id in self.reading.missing]
+        return [
+            *super().rows,
+            *(
+                {"Order": str(id_), "Outcome": outcome, "Reason": reason, "Order id": str(id_)}
+                for id_, outcome, reason in unread
+            ),
+        ]
+
+    def report_fields(self) -> dict[str, Any]:
         return {"right": tuple(self._right), "skipped": self._skipped}
 
 

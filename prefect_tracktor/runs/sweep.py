@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from prefect import Flow, get_run_logger
 from prefect.blocks.core import Block
 from prefect.context import FlowRunContext
+from prefect.exceptions import ParameterTypeError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
@@ -186,11 +186,10 @@ def sweep(
     parameters = _parameters_of(swept)
     _check(shops, common, [parameter.name for parameter in parameters], flow_name)
     with blocks_loaded_once():
-        runs = [_prepared(shop, common, parameters) for shop in shops]
+        runs = [_prepared(swept, shop, common, parameters) for shop in shops]
     _refuse_the_same_account_twice(runs)
-    if modes := {mode for run in runs for mode in run.modes}:
-        title = f"Sweep of {len(shops)} shops, {flow_name}"
-        show_mode(title, *(mode for mode in Mode if mode in modes), about=flow_name)
+    if modes := [mode for mode in Mode if any(mode in run.modes for run in runs)]:
+        show_mode(f"Sweep of {len(shops)} shops, {flow_name}", *modes, about=flow_name)
     with Progress("tracktor-sweep", description="Shops", total=len(runs)) as progress:
         outcomes = []
         for outcome in _outcomes(swept, runs, shops_at_once):
@@ -230,15 +229,11 @@ class ShopRun:
 def _modes_of(given: Mapping[str, Any]) -> set[str]:
     if given.get("dry_run"):
         return {Mode.DRY_RUN}
-    credentials, mailer = given.get("credentials"), given.get("mailer")
-    if not (isinstance(credentials, TracktorCredentials) and isinstance(mailer, Mailer | None)):
-        return set()  # the shop's run reports what is wrong with them
-    of_account = Mode.DRY_RUN if credentials.read_only else Mode.LIVE
+    of_account: str = Mode.DRY_RUN if given["credentials"].read_only else Mode.LIVE
+    mailer: Mailer | None = given.get("mailer")
     of_mailer = mailer.mode if mailer else of_account
-    modes: set[str] = set()
-    with suppress(ValidationError):  # the shop's run reports it
-        channels = channels_of(given.get("rules") or [])
-        modes = {channel.mode if channel else of_mailer for channel in channels}
+    channels = channels_of(given.get("rules") or [])
+    modes = {channel.mode if channel else of_mailer for channel in channels}
     if given.get("digest"):
         modes.add(of_mailer)
     if given.get("announce"):
@@ -283,26 +278,35 @@ def _check(
 
 
 def _prepared(
-    shop: SweptShop, common: Mapping[str, Any], parameters: Sequence[_Parameter]
+    swept: Flow[..., Any],
+    shop: SweptShop,
+    common: Mapping[str, Any],
+    parameters: Sequence[_Parameter],
 ) -> ShopRun:
-    """Load a shop's blocks; a missing one fails this shop alone."""
+    """Load a shop's blocks, and validate its parameters; a problem fails this shop alone."""
     run = ShopRun(shop.name)
     given = {**common, **shop.parameters}
     if "dry_run" in given:
-        given["dry_run"] = any(_is_dry(values) for values in (common, shop.parameters))
+        of_shop = _is_dry(shop.parameters, f"parameters of {shop.name}")
+        given["dry_run"] = _is_dry(common, "parameters") or of_shop
     for parameter in parameters:
         try:
             run.parameters |= _value(parameter, given, shop.name)
         except InvalidInput as problem:
             run.problems.append(str(problem))
+    if not run.problems:
+        try:
+            run.parameters = swept.validate_parameters(run.parameters)
+        except ParameterTypeError as problem:
+            run.problems.append(str(problem))
     return run
 
 
-def _is_dry(values: Mapping[str, Any]) -> bool:
+def _is_dry(values: Mapping[str, Any], where: str) -> bool:
     try:
         return _FLAG.validate_python(values.get("dry_run", False))
     except ValidationError:
-        raise InvalidInput("dry_run must be true or false; nothing was run") from None
+        raise InvalidInput(f"{where}: dry_run must be true or false; nothing was run") from None
 
 
 def _value(parameter: _Parameter, given: Mapping[str, Any], shop: str) -> dict[str, Any]:
@@ -321,19 +325,13 @@ def _value(parameter: _Parameter, given: Mapping[str, Any], shop: str) -> dict[s
         return {} if block is None else {name: block}
     if parameter.required and not named:
         raise InvalidInput(f"{name} is given neither for all shops nor for this one")
-    return {name: _with_block(value, kinds)} if named else {}
+    return {name: value} if named else {}
 
 
-def _with_block(value: object, blocks: Sequence[type[Block]]) -> object:
-    """Make a block from its fields; if they are invalid, the shop's run reports it."""
-    if len(blocks) == 1 and isinstance(value, Mapping):
-        with suppress(ValidationError):
-            return blocks[0].model_validate(value)
-    return value
-
-
-def _reading(given: ReadingOptions | Mapping[str, Any], shop: str) -> dict[str, Any]:
+def _reading(given: object, shop: str) -> object:
     """Return the reading options, with the shop's completed orders unless others are given."""
+    if not isinstance(given, ReadingOptions | Mapping):
+        return given  # the flow refuses it
     options = dict(given)
     completed = _Parameter("completed_orders", (CompletedOrders,), required=False)
     if isinstance(given, ReadingOptions) and given.completed_orders is None:
@@ -344,9 +342,9 @@ def _reading(given: ReadingOptions | Mapping[str, Any], shop: str) -> dict[str, 
 def _refuse_the_same_account_twice(runs: Sequence[ShopRun]) -> None:
     accounts: dict[str, str] = {}
     for run in runs:
-        credentials = run.parameters.get("credentials")
-        if not isinstance(credentials, TracktorCredentials):
+        if run.problems:
             continue
+        credentials: TracktorCredentials = run.parameters["credentials"]
         first = accounts.setdefault(credentials.account, run.shop)
         if first != run.shop:
             raise InvalidInput(

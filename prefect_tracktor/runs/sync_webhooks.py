@@ -1,7 +1,7 @@
 """The job of creating missing webhooks of an account and removing duplicates."""
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from prefect_tracktor.bulk import Batch
 from prefect_tracktor.client import TracktorClient
@@ -69,8 +69,8 @@ class AccountWebhooks(Reading[Webhook]):
     def __iter__(self) -> Iterator[Batch[Webhook]]:
         yield Batch(found=self._client.list_webhooks())
 
-    def report_fields(self, *, dry_run: bool) -> dict[str, object]:
-        return super().report_fields(dry_run=dry_run) | {"calls": self._client.requests_sent}
+    def report_fields(self, *, dry_run: bool) -> dict[str, Any]:  # noqa: ARG002
+        return {"calls": self._client.requests_sent, "failed": (), "suspicion": "", "notes": ()}
 
 
 class WebhookJob(Job[Webhook, Case, WebhookReport]):
@@ -100,7 +100,7 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
         self._changes: dict[WantedWebhook | WebhookId, Case] = {}
         self._plan = WebhookPlan()
 
-    def choose(self, found: Sequence[Webhook], *, read_at: float) -> None:  # noqa: ARG002
+    def choose(self, found: Sequence[Webhook]) -> None:
         """Add a case for each webhook to create, to remove, or to leave alone."""
         self._compare(found)
         staying = {

@@ -1,4 +1,4 @@
-"""What a run shows of itself, read back from a real Prefect API."""
+"""Artifacts of runs, read back from a real Prefect API."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ def artifacts_of(key: str) -> list[Artifact]:
 
 
 def artifact_of(key: str) -> Artifact:
-    """The one artifact with this key."""
+    """The only artifact with this key."""
     (artifact,) = artifacts_of(key)
     return artifact
 
@@ -52,7 +52,7 @@ def rows_of(key: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def updates(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What a progress artifact was updated to, while Prefect is played."""
+    """The updates of a progress artifact, without a Prefect API."""
     sent: list[Any] = []
 
     def update(artifact_id: UUID, data: object) -> UUID:
@@ -82,7 +82,7 @@ def test_a_table_is_an_artifact_of_its_flow_run() -> None:
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_a_table_says_how_many_rows_were_left_out() -> None:
+def test_a_table_states_how_many_rows_are_left_out() -> None:
     @flow
     def report() -> None:
         rows = [{"order": number} for number in range(2500)]
@@ -102,7 +102,7 @@ def test_a_table_says_how_many_rows_were_left_out() -> None:
         ("wide-links", Link("|\\" * 250, f"https://a.example/{'é' * 300}")),
     ],
 )
-def test_a_table_stays_below_the_size_that_prefect_refuses(
+def test_a_table_stays_below_prefects_size_limit(
     caplog: pytest.LogCaptureFixture, key: str, cell: str | Link
 ) -> None:
     @flow
@@ -118,7 +118,7 @@ def test_a_table_stays_below_the_size_that_prefect_refuses(
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_rows_with_links_are_a_markdown_table() -> None:
+def test_a_table_with_links_is_a_markdown_artifact() -> None:
     @flow
     def report() -> None:
         link = Link("#1", "https://a.example/1")
@@ -138,7 +138,7 @@ def test_rows_with_links_are_a_markdown_table() -> None:
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_a_summary_says_what_was_done_and_what_to_do() -> None:
+def test_a_summary_states_the_result_and_what_to_do() -> None:
     @flow
     def report() -> None:
         publish_summary(
@@ -203,7 +203,7 @@ def test_charts_show_the_last_runs_of_the_same_series_and_deployment() -> None:
 
     report("one shop", [0])
     assert "The last runs" not in str(artifacts_of("trend")[0].data)
-    report("one shop", list(range(1, 15)))  # as many runs would say the same
+    report("one shop", list(range(1, 15)))  # as many runs would do the same
     report("one shop", [15])
     newest = str(artifacts_of("trend")[0].data)
     assert re.findall(r"\| (\d+) \| 100 \|", newest) == [str(n) for n in range(15, 1, -1)]
@@ -220,7 +220,7 @@ def test_charts_show_the_last_runs_of_the_same_series_and_deployment() -> None:
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_an_asynchronous_flow_reports_from_a_thread() -> None:
+def test_an_async_flow_publishes_a_summary_from_a_thread() -> None:
     @flow
     async def report() -> None:
         await asyncio.to_thread(publish_summary, "from-a-thread", title="Done", counts={})
@@ -244,7 +244,7 @@ def test_progress_ends_at_100(total: int, key: str) -> None:
     assert artifact_of(key).description == "Orders read"
 
 
-def test_progress_of_work_that_failed_stays_where_it_was(updates: list[Any]) -> None:
+def test_progress_of_failed_work_keeps_its_last_value(updates: list[Any]) -> None:
     def fail() -> None:
         with Progress("k", description="d", total=4, at_most_every=NEVER) as progress:
             progress.advance(2)
@@ -255,21 +255,21 @@ def test_progress_of_work_that_failed_stays_where_it_was(updates: list[Any]) -> 
     assert updates == [50]
 
 
-def test_progress_sends_no_update_within_two_seconds_of_the_last_one(updates: list[Any]) -> None:
+def test_progress_sends_at_most_one_update_in_two_seconds(updates: list[Any]) -> None:
     with Progress("k", description="d", total=1000) as progress:
         for _ in range(1000):
             progress.advance()
     assert updates == [100]
 
 
-def test_progress_is_shown_when_time_has_passed(updates: list[Any]) -> None:
+def test_progress_is_updated_after_the_interval(updates: list[Any]) -> None:
     with Progress("k", description="d", total=100, at_most_every=AT_ONCE) as progress:
         progress.advance()
         progress.advance()
     assert updates == [1, 2, 2]
 
 
-def test_progress_is_told_in_whole_percents_and_100_only_when_all_is_done(
+def test_progress_is_in_whole_percents_and_100_only_at_the_end(
     updates: list[Any],
 ) -> None:
     with Progress("k", description="d", total=300, at_most_every=AT_ONCE) as progress:
@@ -285,7 +285,7 @@ def test_progress_never_exceeds_100(updates: list[Any]) -> None:
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_progress_without_a_total_is_there_from_the_first_second() -> None:
+def test_progress_without_a_total_exists_from_the_start() -> None:
     seen = []
 
     @flow
@@ -300,7 +300,7 @@ def test_progress_without_a_total_is_there_from_the_first_second() -> None:
     assert artifact_of("count").data == "Orders read: **12,000**"
 
 
-def test_progress_without_a_total_tells_how_far_failed_work_came(updates: list[Any]) -> None:
+def test_progress_without_a_total_shows_the_count_of_failed_work(updates: list[Any]) -> None:
     def fail() -> None:
         with Progress("k", description="Read", total=None, at_most_every=NEVER) as progress:
             progress.advance(2)
@@ -312,7 +312,7 @@ def test_progress_without_a_total_tells_how_far_failed_work_came(updates: list[A
 
 
 @pytest.mark.usefixtures("updates")
-def test_progress_without_a_total_is_logged_at_its_end_and_not_at_each_step(
+def test_progress_without_a_total_is_logged_at_its_end_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with (
@@ -324,13 +324,13 @@ def test_progress_without_a_total_is_logged_at_its_end_and_not_at_each_step(
     assert [record.getMessage() for record in caplog.records] == ["Orders read: 12,500"]
 
 
-def test_a_prefect_that_is_away_never_ends_the_work(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_prefect_api_does_not_fail_the_run(caplog: pytest.LogCaptureFixture) -> None:
     with settings_of_all_threads({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
         publish_table("t", [{"order": "ada@example.com"}], description="d")
         publish_summary("s", title="t", counts={"orders": 1})
         publish_charts("c", CHARTS, title="t", lead="l", description="d", counted=("Late", 4, 9))
         with Progress("p", description="d", total=2, at_most_every=AT_ONCE) as progress:
             progress.advance()
-    # the trend's earlier runs are one of them; a progress is given up at once
+    # reading the trend's earlier runs fails too; progress stops after its first error
     assert caplog.text.count("could not be published (ConnectError)") == 5
     assert "ada@example.com" not in caplog.text

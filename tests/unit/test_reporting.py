@@ -1,4 +1,4 @@
-"""What reports are made of: markdown that nothing breaks out of, charts, counts in words."""
+"""Parts of reports: safe markdown, charts, counts in words."""
 
 import base64
 import re
@@ -21,7 +21,7 @@ from prefect_tracktor.reporting.markdown import (
 )
 from prefect_tracktor.reporting.words import WORDINGS, Wording, counts_in_words, shown, what_to_do
 
-# no mark of markdown or HTML stands without a backslash
+# all markdown and HTML characters are escaped
 HARMLESS = re.compile(r"(?:\\[&<>|`*_\[\]()!~#$\\+.-]|[^&<>|`*_\[\]()!~#$\\])*")
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "x | y\n| `z` | \\| <script>alert(1)</script> | [Pay](https://evil.example)"
@@ -36,11 +36,11 @@ def order_of(**parcel: Any) -> Order:
     ("ids", "words"),
     [([], "none"), ([1], "1"), ([1, 2, 3], "1, 2, 3"), ([1, 2, 3, 4, 5], "1, 2, 3 and 2 more")],
 )
-def test_ids_are_named_up_to_a_limit(ids: list[int], words: str) -> None:
+def test_a_sentence_lists_ids_up_to_a_limit(ids: list[int], words: str) -> None:
     assert shown(ids, limit=3) == words
 
 
-def test_a_cell_cannot_break_out_of_its_table() -> None:
+def test_hostile_text_stays_within_its_table_cell() -> None:
     header, rule, row = markdown_table(["Order", "Parcels"], [[HOSTILE, 2]]).splitlines()
     assert header == "| Order | Parcels |"
     assert rule == "| --- | ---: |"
@@ -49,7 +49,7 @@ def test_a_cell_cannot_break_out_of_its_table() -> None:
     assert HARMLESS.fullmatch(cell[1])
 
 
-def test_a_row_of_another_length_is_refused() -> None:
+def test_a_table_row_with_missing_cells_is_refused() -> None:
     with pytest.raises(ValueError, match="2 cells"):
         markdown_table(["a", "b"], [["1", "2"], ["3"]])
 
@@ -57,7 +57,7 @@ def test_a_row_of_another_length_is_refused() -> None:
 @pytest.mark.parametrize(
     "link", ["https://evil.example", "HTTP://evil.example", "WWW.evil.example", "ada@evil.example"]
 )
-def test_a_bare_address_becomes_no_link(link: str) -> None:
+def test_an_address_in_text_does_not_become_a_link(link: str) -> None:
     written = plain(f"see {link}")
     assert link not in written
     assert written.replace("\u2060", "") == f"see {link}"
@@ -77,7 +77,7 @@ def test_a_bare_address_becomes_no_link(link: str) -> None:
         ("-5", "-5"),
     ],
 )
-def test_a_text_begins_no_list_heading_or_rule(text: str, written: str) -> None:
+def test_text_does_not_start_a_list_heading_or_rule(text: str, written: str) -> None:
     assert plain(text) == written
 
 
@@ -89,7 +89,7 @@ def test_any_text_becomes_one_line_without_markup(text: str) -> None:
     assert HARMLESS.fullmatch(written)
 
 
-def test_a_column_of_numbers_stands_on_the_right_with_commas() -> None:
+def test_a_table_aligns_numbers_right_with_thousands_separators() -> None:
     _, rule, *rows = markdown_table(
         ["Of", "Parcels", "Id"], [["a", 1200, "1200"], ["b", 7, "7"]]
     ).splitlines()
@@ -97,11 +97,11 @@ def test_a_column_of_numbers_stands_on_the_right_with_commas() -> None:
     assert rows == ["| a | 1,200 | 1200 |", "| b | 7 | 7 |"]
 
 
-def test_a_table_may_have_no_rows() -> None:
+def test_a_table_without_rows_has_its_header() -> None:
     assert markdown_table(["a", "b"], []) == "| a | b |\n| --- | --- |"
 
 
-def test_a_link_is_written_so_that_both_uis_show_its_text() -> None:
+def test_a_link_keeps_its_number_sign_unescaped_for_both_uis() -> None:
     assert Link("#1007", "https://a.example/x?a=1&b=2").markdown == (
         "[#1007](https://a.example/x?a=1&b=2)"
     )
@@ -121,12 +121,12 @@ def test_a_link_is_written_so_that_both_uis_show_its_text() -> None:
         "",
     ],
 )
-def test_an_address_that_is_no_web_page_becomes_no_link(url: str) -> None:
+def test_a_link_to_an_unsafe_address_becomes_text(url: str) -> None:
     assert Link("x", url).markdown == "x"
 
 
 @given(st.text(), st.text())
-def test_nothing_breaks_out_of_a_link(text: str, path: str) -> None:
+def test_hostile_text_stays_within_its_link(text: str, path: str) -> None:
     written = Link(text, f"https://a.example/{path}").markdown
     if written != plain(text):
         link = re.fullmatch(r"\[(.+)\]\((https://a\.example/[^\s()<>|\[\]`;\"\\]*)\)", written)
@@ -142,11 +142,11 @@ def test_nothing_breaks_out_of_a_link(text: str, path: str) -> None:
         ("https://shop.example/en", "https://shop.example/admin/orders/7"),
     ],
 )
-def test_an_order_leads_to_its_page_in_the_shops_admin(shop: str, url: str) -> None:
+def test_an_order_links_to_its_page_in_the_shopify_admin(shop: str, url: str) -> None:
     assert admin_link(order_of(shop_url=shop)) == Link("#1007", url)
 
 
-def test_an_order_of_an_unknown_shop_is_its_name() -> None:
+def test_an_order_of_an_unknown_shop_has_no_link() -> None:
     assert admin_link(order_of()) == "#1007"
     assert admin_link(Order(order_id=7)) == "7"
 
@@ -167,12 +167,12 @@ def test_an_order_of_an_unknown_shop_is_its_name() -> None:
         ({}, ""),
     ],
 )
-def test_a_parcel_leads_to_its_carriers_page(parcel: dict[str, Any], cell: object) -> None:
+def test_a_parcel_links_to_its_carriers_tracking_page(parcel: dict[str, Any], cell: object) -> None:
     assert tracking_link(order_of(**parcel).fulfillments[0]) == cell
 
 
 def drawing(markdown: str) -> ET.Element:
-    """The one image of a chart."""
+    """The SVG image of a chart."""
     [data] = re.findall(r"\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", markdown)
     return ET.fromstring(base64.b64decode(data))  # noqa: S314 - our own
 
@@ -191,7 +191,7 @@ def bars_of(*counts: int) -> list[float]:
 
 
 @given(st.integers(0, 10**12))
-def test_a_scale_begins_at_zero_in_round_even_steps_and_reaches_the_largest(most: int) -> None:
+def test_an_axis_has_round_even_steps_from_zero_to_the_largest_count(most: int) -> None:
     scale = ticks(most)
     steps = {b - a for a, b in pairwise(scale)}
     assert scale[0] == 0
@@ -201,12 +201,12 @@ def test_a_scale_begins_at_zero_in_round_even_steps_and_reaches_the_largest(most
     assert max(1, most) <= scale[-1] <= max(4, 2 * most)
 
 
-def test_a_bar_is_as_long_as_its_count_on_the_scale() -> None:
+def test_the_length_of_a_bar_is_proportional_to_its_count() -> None:
     full, half, quarter = bars_of(40, 20, 10)
     assert (half / full, quarter / full) == pytest.approx((0.5, 0.25), abs=0.001)
 
 
-def test_what_is_there_at_all_is_seen_and_what_is_not_has_no_bar() -> None:
+def test_a_small_count_has_a_visible_bar_and_zero_has_none() -> None:
     _, one, nothing = bars_of(100_000, 1, 0)
     assert one > 1
     assert nothing == 0
@@ -230,11 +230,11 @@ def test_a_chart_has_its_numbers_as_text_and_as_a_table() -> None:
 
 
 @pytest.mark.parametrize("counts", [{}, {"UPS": 0}])
-def test_a_chart_of_nothing_has_no_image(counts: dict[str, int]) -> None:
+def test_a_chart_without_counts_has_no_image(counts: dict[str, int]) -> None:
     assert "data:" not in Chart("By carrier", "Carrier", "Parcels", counts).markdown()
 
 
-def test_names_in_an_image_are_text_and_of_a_length_that_fits() -> None:
+def test_an_image_escapes_and_truncates_names() -> None:
     hostile = "</text><script>alert(1)</script>\0"
     svg = drawing(Chart("t", "h", "u", {hostile: 1, "小" * 99: 1, "y" * 99: 2}).markdown())
     assert {element.tag for element in svg.iter()} <= {
@@ -245,7 +245,7 @@ def test_names_in_an_image_are_text_and_of_a_length_that_fits() -> None:
     assert f"{'y' * 33}…" in texts(svg)
 
 
-def test_a_chart_shows_names_as_they_are() -> None:
+def test_a_chart_escapes_names_in_its_table_and_alternative_text() -> None:
     markdown = Chart("By | n", "N | m", "Parcels", {HOSTILE: 1}).markdown()
     row = re.fullmatch(r"\| (.*) \| 1 \| 100% \|", markdown.splitlines()[-1])
     assert row
@@ -255,7 +255,7 @@ def test_a_chart_shows_names_as_they_are() -> None:
     assert HARMLESS.fullmatch(alt[1])
 
 
-def test_a_trend_goes_from_the_oldest_to_this_run_on_a_scale_from_zero() -> None:
+def test_a_trend_shows_runs_from_the_oldest_to_the_newest() -> None:
     points = [("1 Nov", 10, 90), ("2 Nov", 20, 95), ("This run", 40, 99)]
     markdown = Trend("Parcels", points).markdown()
     columns = lengths(drawing(markdown), "height")
@@ -268,20 +268,20 @@ def test_a_trend_goes_from_the_oldest_to_this_run_on_a_scale_from_zero() -> None
     ]
 
 
-def test_counts_are_said_in_a_sentence_in_the_order_of_the_work() -> None:
+def test_a_sentence_lists_counts_in_the_order_of_the_work() -> None:
     counts = {"calls": 99, "read": 40, "no address": 23, "sent": 1300, "due": 1323, "refused": 0}
     assert counts_in_words(counts) == (
         "1,323 orders due, 1,300 customers notified, 23 have no email address and 40 orders read."
     )
 
 
-def test_one_is_said_in_the_singular() -> None:
+def test_a_sentence_uses_the_singular_for_a_count_of_one() -> None:
     assert counts_in_words({"due": 1, "sent": 1, "no address": 1}) == (
         "1 order due, 1 customer notified and 1 has no email address."
     )
 
 
-def test_what_is_due_is_said_also_if_it_is_nothing() -> None:
+def test_a_sentence_includes_due_orders_even_if_there_are_none() -> None:
     assert counts_in_words({"sent": 0, "due": 0}) == "0 orders due."
     assert counts_in_words({"sent": 0}) == "Nothing to do."
 
@@ -290,23 +290,23 @@ def test_what_is_due_is_said_also_if_it_is_nothing() -> None:
     ("mode", "first"),
     [("dry_run", "Dry run: 2"), ("rehearsal", "Rehearsal: 2"), ("live", "Live: 2")],
 )
-def test_a_sentence_may_begin_with_the_mode(mode: str, first: str) -> None:
+def test_a_sentence_starts_with_the_mode_if_given(mode: str, first: str) -> None:
     assert counts_in_words({"due": 2}, mode=mode).startswith(first)
 
 
-def test_a_count_without_words_is_said_by_its_name() -> None:
+def test_a_sentence_uses_the_name_of_a_count_without_wording() -> None:
     assert counts_in_words({"left out as cancelled": 3, "x": 0}) == "3 left out as cancelled."
 
 
-def test_what_no_later_run_does_comes_with_what_to_do() -> None:
+def test_a_count_that_needs_a_person_comes_with_advice() -> None:
     [line] = what_to_do({"sent": 3, "deferred": 1, "refused": 1, "missing": 0})
     assert line.startswith("1 address refused by the mail server: correct the order's address")
 
 
 @pytest.mark.parametrize("word", WORDINGS.values())
-def test_each_wording_is_complete_in_both_numbers(word: Wording) -> None:
+def test_each_wording_has_a_singular_and_a_plural(word: Wording) -> None:
     for number in (0, 1, 2):
-        said = word.sentence(number)
-        assert not set(said) & set("[]|{}")
-        assert said.startswith(f"{number} ") or not said
+        sentence = word.sentence(number)
+        assert not set(sentence) & set("[]|{}")
+        assert sentence.startswith(f"{number} ") or not sentence
     assert word.says or not (word.do or word.always)

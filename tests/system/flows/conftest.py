@@ -16,7 +16,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A small shop: six customers ought to be written to."""
+    """A small shop, in which six customers are due an email."""
     with Sandbox(Shop(orders=60, expired=6)) as sandbox:
         yield sandbox
 
@@ -36,13 +36,13 @@ def ledger(tmp_path: Path) -> NotificationLedger:
 
 @pytest.fixture
 def mailer(mail: MailServer, ledger: NotificationLedger) -> Mailer:
-    """A mailer that writes to customers, and remembers in the ledger that it did."""
+    """A live mailer with the ledger."""
     return mailer_of(mail, ledger=ledger)
 
 
 @pytest.fixture
 def shopify(tracktor: Sandbox) -> ShopifyCredentials:
-    """The way into the sandbox's Shopify."""
+    """Credentials for the sandbox's Shopify."""
     return ShopifyCredentials.model_validate(
         {
             "shop": "your-store",
@@ -59,7 +59,7 @@ def run(
     credentials: TracktorCredentials,
     mailer: Mailer,
 ) -> Run:
-    """Run the flow over the whole shop; options go to it, to its mailer, or are about reading."""
+    """Run the flow on the whole shop; options are for the flow, its mailer or its reading."""
 
     def run(**options: Any) -> Any:
         usual = {
@@ -73,5 +73,5 @@ def run(
 
 
 def written_to(mail: MailServer) -> list[str]:
-    """Every envelope recipient, in sending order; one message has one."""
+    """The recipients of all messages, in the order of sending."""
     return [recipient for message in mail.messages for recipient in message.recipients]

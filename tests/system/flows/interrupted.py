@@ -1,4 +1,4 @@
-"""What the tests run in processes of their own, to kill them or to race them."""
+"""Runs in child processes, to be killed or to race each other."""
 
 import random
 import signal
@@ -44,7 +44,7 @@ processes.set_forkserver_preload([__name__])
 
 
 def start(target: Any, *arguments: Any) -> ForkServerProcess:
-    """Run a function of this module in a process of its own."""
+    """Run a function of this module in a child process."""
     process = processes.Process(target=target, args=arguments)
     process.start()
     return process
@@ -53,14 +53,14 @@ def start(target: Any, *arguments: Any) -> ForkServerProcess:
 def kill_while_sending(
     process: ForkServerProcess, mail: MailServer, *, chance: random.Random
 ) -> bool:
-    """Kill -9 at a random moment after some further messages; whether it was still at work."""
+    """Kill -9 at a random moment after some more messages; return whether it was still running."""
     return kill_after(process, lambda: len(mail.messages), chance.randrange(4), chance=chance)
 
 
 def kill_after(
     process: ForkServerProcess, count: Callable[[], int], further: int, *, chance: random.Random
 ) -> bool:
-    """Kill -9 a moment after some further messages; whether it was still at work."""
+    """Kill -9 soon after some more are counted; return whether it was still running."""
     enough = count() + further
     while process.is_alive() and count() < enough:
         time.sleep(0.001)
@@ -71,14 +71,14 @@ def kill_after(
 
 
 def send_all(ledger_url: str, mail_port: int, count: int, run: str) -> Sent:
-    """Write to `count` customers, each about one parcel."""
+    """Email `count` customers, each about one parcel."""
     return send(mailer_at(mail_port), NotificationLedger(url=ledger_url), count, run=run)
 
 
-def run_flow_to_a_good_end(
+def run_flow_to_completion(
     api_url: str, base: dict[str, str], order_ids: list[int], ledger_url: str, mail_port: int
 ) -> None:
-    """Run the flow; the process fails if anything is left."""
+    """Run the flow; the process fails if the run is incomplete."""
     settings: dict[Any, Any] = {PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     with temporary_settings(updates=settings):
         email_expired_exceptions(
@@ -89,7 +89,7 @@ def run_flow_to_a_good_end(
 
 
 def reconcile_all(api_url: str, base: dict[str, str], order_ids: list[int]) -> None:
-    """Have all orders show "Sewing"."""
+    """Set all orders to "Sewing"."""
     settings: dict[Any, Any] = {PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     limits = TransportLimits(max_concurrency=1)
     with temporary_settings(updates=settings):
@@ -99,8 +99,8 @@ def reconcile_all(api_url: str, base: dict[str, str], order_ids: list[int]) -> N
         )
 
 
-class Elsewhere(NamedTuple):
-    """What a run in another process needs, as plain values."""
+class RunParameters(NamedTuple):
+    """The parameters of a run in another process, as plain values."""
 
     api_url: str
     account: dict[str, str]
@@ -118,31 +118,31 @@ class Elsewhere(NamedTuple):
         return mailer_at(self.mail_port, ledger=NotificationLedger(url=self.ledger_url))
 
 
-def notify(shop: Elsewhere) -> MailReport:
-    """Tell by email and by HTTP request of each order."""
-    rules = rules_of_both(shop.service)
+def notify(shop: RunParameters) -> MailReport:
+    """Notify about each order by email and by HTTP request."""
+    rules = rules_by_email_and_post(shop.service)
     return notify_customers(shop.credentials, shop.order_ids, rules, shop.mailer)
 
 
-def watch(shop: Elsewhere) -> WatchReport:
-    """The same among all that one reading can do."""
+def watch(shop: RunParameters) -> WatchReport:
+    """Do the same with `watch_shop`, with a digest and events."""
     return watch_shop(
         shop.credentials,
         shop.order_ids,
-        rules_of_both(shop.service),
+        rules_by_email_and_post(shop.service),
         shop.mailer,
         TEAM,
         announce=frozenset({"exception:all"}),
     )
 
 
-def report(shop: Elsewhere) -> DigestReport:
-    """Tell the team."""
+def report(shop: RunParameters) -> DigestReport:
+    """Send the team's digest."""
     return report_exceptions(shop.credentials, shop.order_ids, TEAM, mailer=shop.mailer)
 
 
-def run_there(flow: Callable[[Elsewhere], Any], shop: Elsewhere) -> None:
-    """Run one of these in a process of its own, whatever it leaves to be done."""
+def run_in_child(flow: Callable[[RunParameters], Any], shop: RunParameters) -> None:
+    """Run one of these in a child process; it may be incomplete."""
     settings: dict[Any, Any] = {
         PREFECT_API_URL: shop.api_url,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
@@ -151,8 +151,8 @@ def run_there(flow: Callable[[Elsewhere], Any], shop: Elsewhere) -> None:
         flow(shop)
 
 
-def rules_of_both(address: str) -> list[NotificationRule]:
-    """Each expired tracking is told by email, and posted."""
+def rules_by_email_and_post(address: str) -> list[NotificationRule]:
+    """Rules that email and post about each expired tracking."""
     body = '{"order_id": {{ order.order_id }}}'
     channel = {"address": address, "body": body, "mode": "live"}
     channel["recipient"] = "{{ order.order_email }}"

@@ -1,4 +1,4 @@
-"""Runs that are killed: nobody gets two messages, and nobody is forgotten without a word."""
+"""Killed runs: no message is sent twice, and each missing one is reported."""
 
 import os
 import random
@@ -19,12 +19,12 @@ from tests.support.http_service import HttpService
 from tests.system.flows.conftest import Run, written_to
 from tests.system.flows.interrupted import (
     TEAM,
-    Elsewhere,
+    RunParameters,
     kill_after,
     kill_while_sending,
     notify,
     report,
-    run_there,
+    run_in_child,
     send_all,
     start,
     watch,
@@ -35,16 +35,16 @@ KILLS = int(os.environ.get("TRACKTOR_TEST_KILLS", "2"))
 
 @pytest.fixture
 def mail() -> Iterator[MailServer]:
-    """A mail server that takes its time, so that there is a middle to be killed in."""
+    """A slow mail server, so that runs are killed while they send."""
     with MailServer(faults=MailFaults(delay_seconds=0.01)) as server:
         yield server
 
 
 @pytest.fixture
-def killed_runs_are_soon_dead(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Take the claims of killed runs for theirs after a second from now on, and not 15.
+def short_heartbeat_limit(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function that lowers the heartbeat limit from 15 seconds to one.
 
-    Only for a run that has no other beside it: no heartbeat can be late.
+    Only for a run without another beside it, whose heartbeat might be late.
     """
     soon = timedelta(seconds=1)
     return lambda: monkeypatch.setattr("prefect_tracktor.storage.ledger._HEARTBEAT_TIMEOUT", soon)
@@ -55,8 +55,8 @@ def ledger_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
 
 
-def test_twenty_kills_while_sending_give_nobody_two_messages(
-    mail: MailServer, ledger_url: str, killed_runs_are_soon_dead: Callable[[], None]
+def test_no_customer_gets_two_messages_from_twenty_killed_runs(
+    mail: MailServer, ledger_url: str, short_heartbeat_limit: Callable[[], None]
 ) -> None:
     chance = random.Random(20)
     killed = [
@@ -66,7 +66,7 @@ def test_twenty_kills_while_sending_give_nobody_two_messages(
         for number in range(20)
     ]
     assert all(killed)
-    killed_runs_are_soon_dead()
+    short_heartbeat_limit()
     last = send_all(ledger_url, mail.port, 100, "last")
 
     recipients = written_to(mail)
@@ -111,10 +111,10 @@ def shop(
     mail: MailServer,
     ledger: NotificationLedger,
     service: HttpService,
-) -> Elsewhere:
-    """The shop, for runs in processes of their own and in this one."""
+) -> RunParameters:
+    """The shop, for runs in child processes and in this one."""
     account = {"uuid": tracktor.uuid, "api_key": tracktor.api_key}
-    return Elsewhere(
+    return RunParameters(
         str(PREFECT_API_URL.value()),
         account | {"base_url": credentials.base_url},
         list(tracktor.shop.order_ids),
@@ -125,27 +125,29 @@ def shop(
 
 
 @pytest.mark.parametrize("flow", [notify, watch])
-def test_runs_with_two_channels_that_are_killed_tell_nothing_twice_and_lose_nothing_in_silence(
-    flow: Callable[[Elsewhere], MailReport | WatchReport],
-    shop: Elsewhere,
+def test_killed_runs_with_two_channels_send_nothing_twice_and_report_the_rest(
+    flow: Callable[[RunParameters], MailReport | WatchReport],
+    shop: RunParameters,
     tracktor: Sandbox,
     mail: MailServer,
     ledger: NotificationLedger,
     service: HttpService,
-    killed_runs_are_soon_dead: Callable[[], None],
+    short_heartbeat_limit: Callable[[], None],
 ) -> None:
     chance = random.Random(KILLS)
     spread = max(4, 48 // KILLS)
 
-    def told() -> int:
+    def count_messages() -> int:
         return len(mail.messages) + len(service.posted)
 
     killed = [
-        kill_after(start(run_there, flow, shop), told, chance.randrange(spread), chance=chance)
+        kill_after(
+            start(run_in_child, flow, shop), count_messages, chance.randrange(spread), chance=chance
+        )
         for _ in range(KILLS)
     ]
     assert any(killed)
-    killed_runs_are_soon_dead()
+    short_heartbeat_limit()
     found = report_of(lambda: flow(shop))
     last = found.customers if isinstance(found, WatchReport) else found
     assert last is not None
@@ -164,34 +166,34 @@ def test_runs_with_two_channels_that_are_killed_tell_nothing_twice_and_lose_noth
 
 
 @pytest.mark.parametrize("flow", [report, watch])
-def test_what_the_team_was_to_be_told_by_runs_that_are_killed_is_new_until_it_was_told(
-    flow: Callable[[Elsewhere], object],
-    shop: Elsewhere,
+def test_orders_of_a_killed_runs_digest_stay_new_until_a_digest_is_sent(
+    flow: Callable[[RunParameters], object],
+    shop: RunParameters,
     tracktor: Sandbox,
     mail: MailServer,
-    killed_runs_are_soon_dead: Callable[[], None],
+    short_heartbeat_limit: Callable[[], None],
 ) -> None:
     chance = random.Random(KILLS)
-    look: dict[str, Any] = {"mailer": shop.mailer, "dry_run": True}
-    due = report_exceptions(shop.credentials, shop.order_ids, TEAM, **look).new
+    preview: dict[str, Any] = {"mailer": shop.mailer, "dry_run": True}
+    due = report_exceptions(shop.credentials, shop.order_ids, TEAM, **preview).new
 
-    def asked() -> int:
+    def count_calls() -> int:
         return len(tracktor.calls)
 
     reads = len(shop.order_ids)
     for _ in range(KILLS):
         further = reads - chance.randrange(reads // 4)
-        kill_after(start(run_there, flow, shop), asked, further, chance=chance)
-    killed_runs_are_soon_dead()
+        kill_after(start(run_in_child, flow, shop), count_calls, further, chance=chance)
+    short_heartbeat_limit()
     report_of(lambda: flow(shop))
 
     digests = [
         new_in(received) for received in mail.messages if TEAM.mail_to == received.recipients
     ]
     assert set().union(*digests) == set(due)
-    # sent before it is recorded: rather twice than never, and as a whole
+    # a digest is sent before it is recorded: better twice than never
     assert all(digest == set(due) for digest in digests)
     assert len(digests) <= KILLS + 1
-    told = len(digests)
+    sent = len(digests)
     report_of(lambda: flow(shop))
-    assert [new_in(r) for r in mail.messages if TEAM.mail_to == r.recipients][told:] == []
+    assert [new_in(r) for r in mail.messages if TEAM.mail_to == r.recipients][sent:] == []

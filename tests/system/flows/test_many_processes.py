@@ -1,4 +1,4 @@
-"""The ready-made flows on task runners with processes of their own, the ledger on PostgreSQL."""
+"""Flows on task runners with several processes, and the ledger in PostgreSQL."""
 
 from base64 import b64decode
 from collections.abc import Iterator
@@ -36,11 +36,11 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """A Dask cluster of two processes on this machine, which never writes memory to disk.
+    """A local Dask cluster of two processes, which writes no memory to disk.
 
-    They are forked from a process that has imported Prefect, as those of the tests beside are.
+    They are forked from a process that has imported Prefect.
     """
-    start(len, "").join()  # or Dask would say what that process imports
+    start(len, "").join()  # else Dask chooses what that process imports
     forked = dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     with (
         forked,
@@ -61,7 +61,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 def parameters(
     tracktor: Sandbox, credentials: TracktorCredentials, mail: MailServer, postgresql_url: str
 ) -> dict[str, Any]:
-    # the tests share a database, and each is an account of its own in it
+    # the tests share a database, in which each has another account
     return {
         "credentials": credentials,
         "orders": list(tracktor.shop.order_ids),
@@ -81,7 +81,7 @@ def on(cluster: LocalCluster, parameters: dict[str, Any]) -> MailReport:
     return report
 
 
-def test_two_runs_on_dask_at_the_same_moment_write_once(
+def test_two_simultaneous_runs_on_dask_send_each_message_once(
     cluster: LocalCluster,
     parameters: dict[str, Any],
     mail: MailServer,
@@ -90,7 +90,7 @@ def test_two_runs_on_dask_at_the_same_moment_write_once(
 ) -> None:
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path}):
         with ThreadPoolExecutor(2) as threads:
-            # in this context: the test's own Prefect API
+            # the context has the test's Prefect API
             runs = [threads.submit(copy_context().run, on, cluster, parameters) for _ in range(2)]
             reports = [run.result() for run in runs]
         third = on(cluster, parameters)
@@ -105,9 +105,9 @@ def test_two_runs_on_dask_at_the_same_moment_write_once(
     assert len(executed) == 2
     assert all(executed.values())
     spilled = Path(cluster.workers[0].local_directory).parent
-    # of a run that failed Prefect keeps the exception, which holds the report, in base64
-    kept = [*_contents(spilled), *map(b64decode, _contents(tmp_path))]
-    assert not any(b"@example" in content for content in kept)
+    # Prefect stores the exception of a failed run, with its report, in base64
+    stored = [*_contents(spilled), *map(b64decode, _contents(tmp_path))]
+    assert not any(b"@example" in content for content in stored)
 
 
 def _contents(folder: Path) -> Iterator[bytes]:
@@ -126,7 +126,7 @@ def test_refused_credentials_end_a_run_on_dask_early(
     assert not mail.messages
 
 
-def test_chunks_in_processes_keep_to_the_rate_together(cluster: LocalCluster) -> None:
+def test_chunks_in_several_processes_share_the_rate_limit(cluster: LocalCluster) -> None:
     ids = list(range(1, 61))
     dask: Any = DaskTaskRunner(address=cluster.scheduler_address)
     with CountingServer() as server:
@@ -135,12 +135,12 @@ def test_chunks_in_processes_keep_to_the_rate_together(cluster: LocalCluster) ->
             credentials, ids, ReadingOptions(chunk_size=15, chunks_at_once=2)
         )
     assert [order_id for batch in batches for order_id in batch] == ids
-    # together they take two seconds, as twenty may start at once; each by itself would take half a
-    # second. A busy machine may hold up the first of them
+    # together they take two seconds, as twenty may start at once; without the shared limit, half a
+    # second. A busy machine may delay the first request
     assert max(server.arrivals) - min(server.arrivals) > 1.2
 
 
-def test_a_pool_of_processes_reads_a_shop(
+def test_a_scan_works_on_a_process_pool_task_runner(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     ids = list(tracktor.shop.order_ids[:20])

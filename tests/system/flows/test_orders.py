@@ -1,4 +1,4 @@
-"""`orders` of a flow: what a deployment's form offers, and a run that Prefect's API creates."""
+"""The parameter `orders`: its run form, and runs created by Prefect's API."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ def tracktor() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def shopify_orders(prefect_api: None, tracktor: Sandbox) -> ShopifyOrders:
-    """Orders of that sandbox's Shopify, with saved credentials that they refer to."""
+    """Orders of the sandbox's Shopify, with saved credentials."""
     credentials = ShopifyCredentials.model_validate(
         {
             "shop": "sandbox-shop",
@@ -42,7 +42,7 @@ def shopify_orders(prefect_api: None, tracktor: Sandbox) -> ShopifyOrders:
 
 
 @pytest.mark.parametrize("flow", [email_expired_exceptions, advance_custom_statuses])
-def test_the_form_offers_a_list_a_file_and_shopify(flow: Flow[..., Any]) -> None:
+def test_the_run_form_offers_order_ids_a_file_shopify_and_events(flow: Flow[..., Any]) -> None:
     schema = parameter_schema(flow)
     ids, *blocks = schema.properties["orders"]["anyOf"]
     assert ids == {"items": {"type": "integer"}, "type": "array"}
@@ -50,16 +50,16 @@ def test_the_form_offers_a_list_a_file_and_shopify(flow: Flow[..., Any]) -> None
     assert [definition.get("block_type_slug") for definition in definitions] == [
         "tracktor-order-file",
         "tracktor-shopify-orders",
-        None,  # the orders that events named
+        None,  # EventOrders
     ]
 
 
 def reference(block: Block) -> dict[str, Any]:
-    """Save a block, and refer to it."""
+    """Save a block and return a reference to it."""
     return {"$ref": {"block_document_id": str(block.save("orders-test", overwrite=True))}}
 
 
-def test_a_run_that_prefects_api_creates_with_references_finds_the_orders(
+def test_a_run_created_by_api_with_block_references_finds_its_orders(
     shopify_orders: ShopifyOrders, credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     deployment = advance_custom_statuses.to_deployment(

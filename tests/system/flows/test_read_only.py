@@ -1,4 +1,4 @@
-"""A shop whose credentials are read-only is never written to, whoever starts what."""
+"""Read-only credentials: no flow or task changes the account."""
 
 from datetime import timedelta
 from typing import Any
@@ -35,7 +35,7 @@ def changes(tracktor: Sandbox) -> list[str]:
     return [method for method, _ in tracktor.calls if method != "GET"]
 
 
-def test_every_flow_that_changes_something_does_a_dry_run(
+def test_read_only_credentials_make_every_writing_flow_a_dry_run(
     tracktor: Sandbox, read_only: TracktorCredentials, ledger: NotificationLedger
 ) -> None:
     ids = list(tracktor.shop.order_ids)
@@ -61,7 +61,7 @@ def test_every_flow_that_changes_something_does_a_dry_run(
     assert ledger.uncertain(older_than=timedelta(0)) == []
 
 
-def test_tasks_that_write_fail_before_anything_is_sent(
+def test_writing_tasks_refuse_read_only_credentials_before_any_request(
     tracktor: Sandbox, read_only: TracktorCredentials
 ) -> None:
     first = tracktor.shop.order_ids[0]
@@ -74,10 +74,9 @@ def test_tasks_that_write_fail_before_anything_is_sent(
     assert changes(tracktor) == []
 
 
-def test_the_switch_is_read_when_the_run_starts(
+def test_a_run_obeys_read_only_as_saved_when_it_starts(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
-    """A run that was started while the block was writable obeys what the block says by then."""
     credentials.model_copy(update={"read_only": True}).save("of-this-shop", overwrite=True)
     saved = TracktorCredentials.load("of-this-shop")
     assert isinstance(saved, TracktorCredentials)

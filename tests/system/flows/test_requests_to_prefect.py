@@ -1,4 +1,4 @@
-"""How often flows and commands ask Prefect's API: in Prefect Cloud, each request takes a while."""
+"""The number of requests to Prefect's API, which are slow in Prefect Cloud."""
 
 from collections import Counter
 from typing import Any
@@ -36,16 +36,16 @@ def requests_of(run: Run, requests: Requests, orders: list[int]) -> Requests:
     return Counter({kind: n for kind, n in requests.items() if kind != "PATCH artifacts"})
 
 
-def test_a_run_with_four_messages_asks_prefect_as_often_as_a_run_with_one(
+def test_a_run_sends_prefect_as_many_requests_for_four_messages_as_for_one(
     run: Run, requests: Requests, tracktor: Sandbox
 ) -> None:
     due = list(tracktor.shop.customers_to_write_to())
-    run(orders=due[:1])  # the very first one creates what later ones update
+    run(orders=due[:1])  # the first run creates a variable that later ones update
     with_one = requests_of(run, requests, due[1:2])
     assert requests_of(run, requests, due[2:]) == with_one
 
 
-def test_a_run_with_nothing_to_send_only_reads_which_ledger_the_account_uses(
+def test_a_run_with_nothing_due_only_reads_the_ledger_variable(
     run: Run, requests: Requests, tracktor: Sandbox
 ) -> None:
     due = list(tracktor.shop.customers_to_write_to())
@@ -55,7 +55,7 @@ def test_a_run_with_nothing_to_send_only_reads_which_ledger_the_account_uses(
     assert again.total() < sending.total()
 
 
-def test_a_saved_block_is_loaded_once_by_a_command_that_needs_it_often(
+def test_a_command_loads_each_saved_block_once(
     requests: Requests, ledger: NotificationLedger
 ) -> None:
     ledger.save("loaded-once", overwrite=True)

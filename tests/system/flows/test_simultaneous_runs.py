@@ -1,4 +1,4 @@
-"""Runs at the same moment share the work, and none calls another's claim uncertain."""
+"""Simultaneous runs share the work, and report no claim of another as uncertain."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from prefect_tracktor import NotificationLedger, TracktorCredentials
 from prefect_tracktor.sandbox import MailFaults, MailServer, Sandbox, Shop
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
 from tests.system.flows.conftest import Run, written_to
-from tests.system.flows.interrupted import run_flow_to_a_good_end, start
+from tests.system.flows.interrupted import run_flow_to_completion, start
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -19,7 +19,7 @@ AT_ONCE = 3
 
 @pytest.fixture
 def mail() -> Iterator[MailServer]:
-    """A mail server slow enough for runs to meet at the same letter."""
+    """A slow mail server, so that runs want to send the same message."""
     with MailServer(faults=MailFaults(delay_seconds=0.1)) as server:
         yield server
 
@@ -35,7 +35,7 @@ def ledger(database_url: str) -> NotificationLedger:
     return NotificationLedger(url=database_url)
 
 
-def test_all_end_green_and_every_customer_has_one_message(
+def test_simultaneous_runs_succeed_and_each_customer_gets_one_message(
     tracktor: Sandbox,
     credentials: TracktorCredentials,
     mail: MailServer,
@@ -48,7 +48,7 @@ def test_all_end_green_and_every_customer_has_one_message(
     }
     runs = [
         start(
-            run_flow_to_a_good_end,
+            run_flow_to_completion,
             PREFECT_API_URL.value(),
             base,
             list(tracktor.shop.order_ids),
@@ -63,9 +63,9 @@ def test_all_end_green_and_every_customer_has_one_message(
     assert sorted(written_to(mail)) == sorted(tracktor.shop.customers_to_write_to().values())
 
 
-# that each database says who is at work, the ledger's own tests show
+# the ledger's own tests cover heartbeats in each database
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_live_claim_that_is_never_completed_is_told_as_what_it_is(
+def test_a_claim_of_a_run_at_work_is_reported_as_in_progress(
     run: Run,
     tracktor: Sandbox,
     credentials: TracktorCredentials,

@@ -1,4 +1,4 @@
-"""An account gets the webhooks that it ought to have, whoever else is at work."""
+"""`sync_webhooks`: an account gets the desired webhooks, also with simultaneous runs."""
 
 import json
 import threading
@@ -15,6 +15,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 from prefect_tracktor import (
     AuthenticationError,
     IncompleteRun,
+    InvalidInput,
     NotFound,
     ServerError,
     TracktorClient,
@@ -45,7 +46,7 @@ def writes(tracktor: Sandbox) -> list[tuple[str, str]]:
     return [call for call in tracktor.calls if call[0] != "GET"]
 
 
-def test_what_is_missing_is_created_and_a_second_run_changes_nothing(
+def test_missing_webhooks_are_created_and_a_second_run_changes_nothing(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     first = sync_webhooks(credentials, WANTED)
@@ -78,7 +79,7 @@ def check_plan() -> None:
     assert "s3cret" not in newest_run().model_dump_json()
 
 
-def test_the_surplus_goes_only_when_asked_for_and_only_at_own_hosts(
+def test_prune_removes_surplus_webhooks_at_desired_hosts_only(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     theirs, old = "https://other.example/hook", "https://shop.example/old"
@@ -92,7 +93,9 @@ def test_the_surplus_goes_only_when_asked_for_and_only_at_own_hosts(
     assert pairs(tracktor)["order/all", theirs] == 1
 
 
-def test_doubles_are_removed(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
+def test_duplicate_webhooks_are_removed(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
     for _ in range(3):
         tracktor.shop.create_webhook(topic="fulfillment/all", address=SECRET)
     report = sync_webhooks(credentials, WANTED)
@@ -100,28 +103,28 @@ def test_doubles_are_removed(credentials: TracktorCredentials, tracktor: Sandbox
     assert set(pairs(tracktor).values()) == {1}
 
 
-def test_a_dry_run_changes_nothing(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
+def test_a_dry_run_changes_no_webhook(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
     report = sync_webhooks(credentials, WANTED, dry_run=True)
     assert len(report.due) == 2
     assert report.complete
     assert writes(tracktor) == []
 
 
-def test_runs_at_the_same_moment_leave_no_doubles(
+def test_simultaneous_syncs_leave_no_duplicate_webhooks(
     credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    all_have_looked = threading.Barrier(4, timeout=60)
-    looked = threading.local()
+    all_have_read = threading.Barrier(4, timeout=60)
+    thread = threading.local()
     list_webhooks = TracktorClient.list_webhooks
 
-    def look_together(client: TracktorClient) -> list[Webhook]:
+    def read_together(client: TracktorClient) -> list[Webhook]:
         webhooks = list_webhooks(client)
-        if not getattr(looked, "once", False):
-            looked.once = True
-            all_have_looked.wait()
+        if not getattr(thread, "has_read", False):
+            thread.has_read = True
+            all_have_read.wait()
         return webhooks
 
-    monkeypatch.setattr(TracktorClient, "list_webhooks", look_together)
+    monkeypatch.setattr(TracktorClient, "list_webhooks", read_together)
     with ThreadPoolExecutor(4) as threads:
         runs = [threads.submit(sync_webhooks, credentials, WANTED) for _ in range(4)]
     assert all(run.result().complete for run in runs)
@@ -129,7 +132,9 @@ def test_runs_at_the_same_moment_leave_no_doubles(
     assert pairs(tracktor) == {("fulfillment/all", SECRET): 1, ("order/delivered", SECRET): 1}
 
 
-def test_faults_end_in_what_is_wanted(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
+def test_a_sync_with_many_faults_ends_with_the_desired_webhooks(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
     wanted = [
         WantedWebhook(topic="order/all", address=f"https://shop.example/{n}") for n in range(30)
     ]
@@ -141,7 +146,7 @@ def test_faults_end_in_what_is_wanted(credentials: TracktorCredentials, tracktor
     assert sum(tracktor.faults_met.values()) > 5
 
 
-def test_what_could_not_be_done_is_named_without_the_address(
+def test_the_error_about_a_refused_webhook_hides_its_address(
     credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = TransportLimits(max_attempts=1)
@@ -154,13 +159,13 @@ def test_what_could_not_be_done_is_named_without_the_address(
     assert "s3cret" not in str(caught.value)
 
 
-def test_what_cannot_be_read_back_is_not_taken_for_done(
+def test_a_webhook_that_cannot_be_read_back_is_reported(
     credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list_webhooks, looks = TracktorClient.list_webhooks, iter([True, False])
+    list_webhooks, responds = TracktorClient.list_webhooks, iter([True, False])
 
     def once(client: TracktorClient) -> list[Webhook]:
-        if next(looks):
+        if next(responds):
             return list_webhooks(client)
         raise ServerError("GET webhooks.json: Tracktor had trouble (502)")
 
@@ -170,7 +175,7 @@ def test_what_cannot_be_read_back_is_not_taken_for_done(
     assert len(pairs(tracktor)) == 2
 
 
-def test_what_another_run_does_is_left_to_it(
+def test_a_webhook_removed_by_another_run_counts_as_superseded(
     credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
@@ -187,7 +192,7 @@ def test_what_another_run_does_is_left_to_it(
     assert report.complete
 
 
-def test_an_address_that_is_not_found_is_no_faster_run(
+def test_a_404_for_a_creation_is_an_error(
     credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(client: TracktorClient, *, topic: str, address: str) -> Webhook:
@@ -199,7 +204,7 @@ def test_an_address_that_is_not_found_is_no_faster_run(
     assert tracktor.shop.webhooks == []
 
 
-def test_what_is_not_found_and_still_listed_is_not_taken_for_removed(
+def test_a_404_for_a_removal_is_an_error_while_the_webhook_is_listed(
     credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
@@ -213,7 +218,7 @@ def test_what_is_not_found_and_still_listed_is_not_taken_for_removed(
         sync_webhooks(credentials, WANTED[:1])
 
 
-def test_what_others_add_until_the_end_is_not_taken_for_done(
+def test_a_sync_is_incomplete_while_others_keep_adding_webhooks(
     credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list_webhooks = TracktorClient.list_webhooks
@@ -228,7 +233,15 @@ def test_what_others_add_until_the_end_is_not_taken_for_done(
         sync_webhooks(credentials, WANTED[:1])
 
 
-def test_wrong_credentials_stop_the_run(credentials: TracktorCredentials) -> None:
+def test_a_sync_without_desired_webhooks_is_refused(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    with pytest.raises(InvalidInput, match="wanted is empty"):
+        sync_webhooks(credentials, [], prune=True)
+    assert tracktor.calls == []
+
+
+def test_wrong_credentials_stop_a_sync(credentials: TracktorCredentials) -> None:
     wrong = TracktorCredentials(
         uuid=credentials.uuid, api_key="wrong", base_url=credentials.base_url
     )
@@ -236,7 +249,7 @@ def test_wrong_credentials_stop_the_run(credentials: TracktorCredentials) -> Non
         sync_webhooks(wrong, WANTED)
 
 
-def test_what_cannot_be_recognized_again_is_taken_back_and_named(
+def test_a_new_webhook_listed_with_another_address_is_removed_and_reported(
     credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list_webhooks = TracktorClient.list_webhooks

@@ -1,4 +1,4 @@
-"""`watch_shop`: a shop is read once, and each part does its own, whatever becomes of the others."""
+"""`watch_shop`: one scan for several parts, each independent of the others."""
 
 import logging
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ EXCEPTIONS = frozenset({"exception:all"})
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A smaller shop: six customers ought to be written to."""
+    """A smaller shop, in which six customers are due an email."""
     with Sandbox(Shop(orders=20, expired=6)) as sandbox:
         yield sandbox
 
@@ -53,7 +53,7 @@ def tracktor() -> Iterator[Sandbox]:
 def everything(
     credentials: TracktorCredentials, tracktor: Sandbox, mailer: Mailer, tmp_path: Path
 ) -> dict[str, Any]:
-    """All parts at once."""
+    """The parameters of a run with all parts."""
     folder = tmp_path / "tracking"
     folder.mkdir()
     return {
@@ -67,7 +67,7 @@ def everything(
     }
 
 
-def test_one_reading_does_what_four_flows_do(
+def test_watch_shop_does_the_work_of_four_flows_in_one_scan(
     everything: dict[str, Any],
     tracktor: Sandbox,
     mail: MailServer,
@@ -75,9 +75,9 @@ def test_one_reading_does_what_four_flows_do(
     tmp_path: Path,
 ) -> None:
     shop = {name: everything[name] for name in ("credentials", "orders")}
-    letters = {"mailer": everything["mailer"], "rules": RULES}
+    emails = {"mailer": everything["mailer"], "rules": RULES}
     tracktor.reset_calls()
-    notified = notify_customers(**shop, **letters, dry_run=True)
+    notified = notify_customers(**shop, **emails, dry_run=True)
     alone = len(tracktor.calls)
     announced = announce_exceptions(**shop, ledger=ledger, dry_run=True)
     reported = report_exceptions(**shop, ledger=ledger, dry_run=True)
@@ -124,7 +124,7 @@ def test_one_reading_does_what_four_flows_do(
         ),
     ],
 )
-def test_parts_that_fail_do_not_stop_the_others(
+def test_failed_parts_of_watch_shop_do_not_stop_the_others(
     everything: dict[str, Any], mail: MailServer, broken: dict[str, Any], words: dict[str, str]
 ) -> None:
     with pytest.raises(IncompleteRun) as left:
@@ -144,7 +144,7 @@ def test_parts_that_fail_do_not_stop_the_others(
     assert done == {name: name not in words for name in done}
 
 
-def test_a_mail_server_that_is_down_keeps_the_team_from_nothing(
+def test_the_digest_is_reported_though_the_mail_server_is_down(
     everything: dict[str, Any], ledger: NotificationLedger
 ) -> None:
     away = everything["mailer"].model_copy(update={"port": 9})
@@ -156,7 +156,9 @@ def test_a_mail_server_that_is_down_keeps_the_team_from_nothing(
     assert not report.customers.sent
 
 
-def test_if_no_part_can_begin_the_error_has_the_words_of_each(everything: dict[str, Any]) -> None:
+def test_the_error_names_the_problem_of_each_part_if_none_can_start(
+    everything: dict[str, Any],
+) -> None:
     broken = {
         "mailer": everything["mailer"].model_copy(update={"port": 9}),
         "digest": TeamDigest(notify="slack-webhook/none"),
@@ -169,7 +171,7 @@ def test_if_no_part_can_begin_the_error_has_the_words_of_each(everything: dict[s
         assert words in str(failed.value)
 
 
-def test_an_order_that_cannot_be_read_leaves_the_files_and_is_said(
+def test_exported_files_stay_and_the_run_fails_if_an_order_cannot_be_read(
     everything: dict[str, Any], tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     with Sandbox(tracktor.shop, faults=Faults(seed=1, not_json=0.3)) as faulty:
@@ -184,7 +186,7 @@ def test_an_order_that_cannot_be_read_leaves_the_files_and_is_said(
     assert set(alone.value.report.parts) == {"events"}
 
 
-def test_a_dry_run_does_nothing(
+def test_a_dry_run_of_watch_shop_changes_nothing(
     everything: dict[str, Any], mail: MailServer, ledger: NotificationLedger
 ) -> None:
     report = watch_shop(**everything, dry_run=True)
@@ -195,7 +197,7 @@ def test_a_dry_run_does_nothing(
     assert not any(Path(everything["export"].folder).iterdir())
 
 
-def test_events_and_digests_do_not_stand_for_what_customers_are_told(
+def test_events_and_digests_do_not_count_as_messages_to_customers(
     everything: dict[str, Any], mail: MailServer
 ) -> None:
     only = {"rules": None, "announce": frozenset({"exception:all", "status:delivered"})}
@@ -206,7 +208,7 @@ def test_events_and_digests_do_not_stand_for_what_customers_are_told(
     assert len(written_to(mail)) == 6
 
 
-def test_what_cannot_be_right_is_refused(everything: dict[str, Any]) -> None:
+def test_watch_shop_refuses_missing_or_invalid_parts(everything: dict[str, Any]) -> None:
     nothing: dict[str, Any] = {
         "rules": None,
         "digest": None,
@@ -224,18 +226,18 @@ def test_what_cannot_be_right_is_refused(everything: dict[str, Any]) -> None:
         watch_shop(**(everything | {"rules": rules}))
 
 
-def test_a_run_asks_prefect_for_less_than_the_free_plan_allows_in_a_minute(
+def test_a_run_sends_fewer_requests_to_prefect_than_the_free_plan_allows(
     everything: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whether a run takes a minute or an hour; each request is in the log of httpx."""
+    """Each request is in the log of httpx."""
     api = str(PREFECT_API_URL.value())
     with caplog.at_level(logging.INFO, logger="httpx"):
         watch_shop(**everything)
-    asked = [line for line in caplog.messages if line.startswith("HTTP Request") and api in line]
-    assert 10 < len(asked) < 625 / 4
+    requests = [line for line in caplog.messages if line.startswith("HTTP Request") and api in line]
+    assert 10 < len(requests) < 625 / 4
 
 
-def test_many_shops_can_be_watched(
+def test_a_sweep_runs_watch_shop(
     everything: dict[str, Any], credentials: TracktorCredentials
 ) -> None:
     credentials.save("watched", overwrite=True)

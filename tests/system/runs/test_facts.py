@@ -1,4 +1,4 @@
-"""What a source knows of its orders comes with the orders that a scan reads."""
+"""Facts that a source has about orders, on the orders that a scan reads."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ def read_all(
     return {order.order_id: order for batch in scan for order in batch.found}
 
 
-def test_orders_from_shopify_come_with_their_facts_and_are_cancelled_by_them(
+def test_orders_from_shopify_carry_its_facts_such_as_a_refund(
     tracktor: Sandbox, credentials: TracktorCredentials, source: ShopifyOrders
 ) -> None:
     expected = dict(source.find_orders())
@@ -58,7 +58,7 @@ def test_orders_from_shopify_come_with_their_facts_and_are_cancelled_by_them(
     assert not any(read[order_id].is_cancelled for order_id in others)
 
 
-def test_a_customer_whose_order_was_refunded_in_shopify_is_not_written_to(
+def test_no_email_is_sent_about_an_order_refunded_in_shopify(
     tracktor: Sandbox, source: ShopifyOrders, run: Callable[..., Any], mail: MailServer
 ) -> None:
     refunded, *others = tracktor.shop.customers_to_write_to()
@@ -70,7 +70,7 @@ def test_a_customer_whose_order_was_refunded_in_shopify_is_not_written_to(
     assert run(orders=source, include_cancelled=True).sent == (refunded,)
 
 
-def test_ids_have_no_facts_unless_they_come_with_them(
+def test_order_ids_without_facts_are_read_without_facts(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     first, *others = tracktor.shop.order_ids[:20]

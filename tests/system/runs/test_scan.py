@@ -1,4 +1,4 @@
-"""Reading a shop chunk by chunk, several chunks at once: the order, the limits, the end."""
+"""Scans of a shop in chunks: order, limits, errors, progress."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +38,7 @@ def scan_all(
 
 
 @pytest.mark.parametrize("chunks_at_once", [1, 3])
-def test_chunks_come_in_their_order_whatever_the_number_under_way(
+def test_a_scan_yields_chunks_in_order_with_any_number_at_once(
     tracktor: Sandbox, credentials: TracktorCredentials, chunks_at_once: int
 ) -> None:
     ids = list(tracktor.shop.order_ids)
@@ -49,7 +49,7 @@ def test_chunks_come_in_their_order_whatever_the_number_under_way(
     assert len(tracktor.calls) == len(ids)
 
 
-def test_completed_orders_are_left_out_of_every_chunk(
+def test_a_scan_leaves_completed_orders_out_of_every_chunk(
     tracktor: Sandbox, credentials: TracktorCredentials, tmp_path: Any
 ) -> None:
     completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'completed.sqlite3'}")
@@ -71,7 +71,7 @@ def test_completed_orders_are_left_out_of_every_chunk(
     assert first.calls + second.calls == len(tracktor.calls)
 
 
-def test_no_more_chunks_are_begun_than_may_be_under_way(
+def test_a_scan_starts_no_more_than_chunks_at_once(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     ids = list(tracktor.shop.order_ids)
@@ -84,15 +84,15 @@ def test_no_more_chunks_are_begun_than_may_be_under_way(
                 yield FoundOrder(order_id)
 
     @flow
-    def look_at_the_first_chunk() -> None:
+    def read_the_first_chunk() -> None:
         next(iter(Scan(credentials, Source(), ReadingOptions(chunk_size=5, chunks_at_once=3))))
 
-    look_at_the_first_chunk()
+    read_the_first_chunk()
     assert begun == ids[:15]
     assert len(tracktor.calls) <= 15
 
 
-def test_refused_credentials_end_the_scan_at_once(
+def test_refused_credentials_end_a_scan_early(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     wrong = TracktorCredentials(
@@ -101,12 +101,12 @@ def test_refused_credentials_end_the_scan_at_once(
     ids = list(tracktor.shop.order_ids)
     with pytest.raises(AuthenticationError):
         scan_all(wrong, ids, ReadingOptions(chunk_size=10, chunks_at_once=2))
-    # the chunks that were under way, and of these no more than was under way in them
+    # at most the two chunks that had been started
     assert {path for _, path in tracktor.calls} <= {f"orders/{i}.json" for i in ids[:20]}
 
 
 @pytest.mark.parametrize("chunks_at_once", [1, 3])
-def test_all_chunks_together_keep_to_the_requests_at_once(chunks_at_once: int) -> None:
+def test_all_chunks_together_respect_the_concurrency_limit(chunks_at_once: int) -> None:
     with CountingServer() as server:
         credentials = server.credentials_with(limits=TransportLimits(max_concurrency=7))
         reading = ReadingOptions(chunk_size=20, chunks_at_once=chunks_at_once)
@@ -115,7 +115,7 @@ def test_all_chunks_together_keep_to_the_requests_at_once(chunks_at_once: int) -
     assert 7 // chunks_at_once <= server.most_at_once <= 7
 
 
-def test_more_chunks_than_requests_at_once_are_refused_before_anything_is_read(
+def test_more_chunks_than_requests_at_once_are_refused_before_reading(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     limited = credentials.model_copy(update={"limits": TransportLimits(max_concurrency=4)})
@@ -125,7 +125,7 @@ def test_more_chunks_than_requests_at_once_are_refused_before_anything_is_read(
     assert not tracktor.calls
 
 
-def test_a_task_runner_with_fewer_workers_than_chunks_reads_them_all_the_same(
+def test_a_task_runner_with_fewer_workers_than_chunks_reads_all(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     one_thread: Any = ThreadPoolTaskRunner(max_workers=1)
@@ -135,21 +135,21 @@ def test_a_task_runner_with_fewer_workers_than_chunks_reads_them_all_the_same(
     assert [order_id for batch in batches for order_id in batch] == ids
 
 
-def nowhere() -> TracktorCredentials:
-    """Credentials for a port where nobody listens."""
+def unreachable() -> TracktorCredentials:
+    """Credentials with the address of a closed port."""
     return TracktorCredentials(
         uuid="0" * 32, api_key=SecretStr("k3y"), base_url=f"http://127.0.0.1:{free_port()}"
     )
 
 
-def test_a_tracktor_that_cannot_be_reached_ends_the_scan_after_its_first_chunk(
+def test_a_scan_of_an_unreachable_tracktor_ends_after_its_first_chunk(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ids = list(range(1, 1001))
 
     @flow
     def read() -> Scan:
-        scan = Scan(nowhere(), ids, ReadingOptions(chunk_size=100))
+        scan = Scan(unreachable(), ids, ReadingOptions(chunk_size=100))
         assert [len(batch.failed) for batch in scan] == [100] * 10
         return scan
 
@@ -165,7 +165,7 @@ def test_a_tracktor_that_cannot_be_reached_ends_the_scan_after_its_first_chunk(
     assert not any("retry_scheduled" in entry.getMessage() for entry in caplog.records)
 
 
-def test_an_outage_in_the_middle_of_a_scan_ends_it_and_keeps_what_was_read(
+def test_an_outage_during_a_scan_ends_it_and_keeps_the_orders_read_before(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     ids = list(tracktor.shop.order_ids)
@@ -186,7 +186,7 @@ def test_an_outage_in_the_middle_of_a_scan_ends_it_and_keeps_what_was_read(
     assert progress_of(state) == 100 * 10 // len(ids)
 
 
-def test_progress_counts_a_repeated_id_once(
+def test_the_progress_of_a_scan_counts_a_repeated_id_once(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     @flow
@@ -197,7 +197,7 @@ def test_progress_counts_a_repeated_id_once(
 
 
 def wait_for_task_states(state: State[Any], names: list[str]) -> None:
-    """Prefect hears of task runs a little later."""
+    """Wait, as Prefect stores task runs a little later."""
     for attempt in waiting():
         with attempt, get_client(sync_client=True) as prefect:
             runs = prefect.read_task_runs(

@@ -1,4 +1,4 @@
-"""Parameters and rules are checked before anything is read."""
+"""Checks of parameters and rules before a flow reads."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +9,7 @@ from prefect_tracktor import (
     CompletedOrders,
     EventOrders,
     InvalidInput,
+    NotificationLedger,
     NotificationRule,
     OrderFile,
     ReadingOptions,
@@ -17,8 +18,10 @@ from prefect_tracktor import (
     TracktorCredentials,
 )
 from prefect_tracktor.runs.checks import checked_rules, checked_statuses, within_days
+from prefect_tracktor.runs.notification_jobs import event_job
 from prefect_tracktor.runs.one_parcel import with_retries
 from prefect_tracktor.runs.report import MailReport
+from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS
 
 ACCOUNT = TracktorCredentials(uuid="a" * 32, api_key="k")
 SHOPIFY = ShopifyOrders(
@@ -50,7 +53,7 @@ ARRIVED = rule("arrived", "status:delivered")
         ([rule("digest", "stalled")], "digest is reserved"),
     ],
 )
-def test_rules_need_names_of_their_own_across_channels(
+def test_rules_with_equal_or_reserved_names_or_no_rules_are_refused(
     rules: list[NotificationRule], problem: str
 ) -> None:
     with pytest.raises(InvalidInput, match=problem):
@@ -88,8 +91,33 @@ def test_a_rule_about_orders_that_are_not_read_is_refused(
         checked_rules(ACCOUNT, [about], **usual | options)
 
 
+@pytest.mark.parametrize(
+    ("condition", "orders", "remedy"),
+    [
+        ("status:delivered", SHOPIFY, "conditions: an event .* set include_delivered"),
+        ("not_shipped", SHOPIFY, "conditions: an event .* set fulfillment of the ShopifyOrders"),
+        ("not_shipped", OrderFile(path="x.csv"), "conditions: an event .* include_unfulfilled"),
+    ],
+)
+def test_an_event_about_orders_that_are_not_read_is_refused(
+    condition: str, orders: Any, remedy: str
+) -> None:
+    with pytest.raises(InvalidInput, match=remedy):
+        event_job(
+            ACCOUNT,
+            NotificationLedger(),
+            [condition],
+            orders=orders,
+            reading=ReadingOptions(),
+            thresholds=DEFAULT_THRESHOLDS,
+            dry_run=False,
+            max_events=1,
+            include_cancelled=False,
+        )
+
+
 @pytest.mark.parametrize("hours", [0, -1, float("inf"), float("nan")])
-def test_a_time_that_cannot_be_meant_is_refused(hours: float) -> None:
+def test_an_invalid_within_hours_is_refused(hours: float) -> None:
     with pytest.raises(InvalidInput, match="within_hours"):
         within_days(hours)
 
@@ -101,6 +129,6 @@ def test_a_blank_status_is_refused(statuses: list[str]) -> None:
 
 
 @pytest.mark.parametrize("delays", [[-1], [float("nan")], [0, float("inf")], [1] * 51])
-def test_delays_that_cannot_be_meant_are_refused(delays: list[float]) -> None:
+def test_invalid_retry_delays_are_refused(delays: list[float]) -> None:
     with pytest.raises(InvalidInput, match="retry_delays_seconds"):
         with_retries(MailReport, delays)

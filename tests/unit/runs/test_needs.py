@@ -1,4 +1,4 @@
-"""Fields that a flow needs: one that all responses lack stops the run and is named."""
+"""Check of the fields that a flow needs: a field missing from all responses stops the run."""
 
 from typing import Any
 
@@ -17,14 +17,16 @@ PLACE = ("shipment_status", "latest_status")
 UNREADABLE_TIME = {"latest_status": {"key": "delivered", "datetime": "a while ago"}}
 
 
-def responses(*lost: str, **of_parcel: Any) -> list[Order]:
-    """Ten orders with an expired parcel, without a field; a parcel's begin with `fulfillments.`."""
+def responses(*missing: str, **of_parcel: Any) -> list[Order]:
+    """Ten orders with an expired parcel, without some fields."""
     found = []
     for number in range(1, 11):
         of_it = parcel(number, exception_status="expired", **of_parcel)
-        kept = {name: value for name, value in of_it.items() if f"fulfillments.{name}" not in lost}
+        kept = {
+            name: value for name, value in of_it.items() if f"fulfillments.{name}" not in missing
+        }
         whole = order(number, kept)
-        found.append(Order.model_validate({n: v for n, v in whole.items() if n not in lost}))
+        found.append(Order.model_validate({n: v for n, v in whole.items() if n not in missing}))
     return found
 
 
@@ -55,7 +57,7 @@ def responses(*lost: str, **of_parcel: Any) -> list[Order]:
         ),
     ],
 )
-def test_a_field_that_all_responses_lack_is_named(
+def test_the_error_names_a_field_missing_from_all_responses(
     needs: Needs, found: list[Order], named: str
 ) -> None:
     check = ResponseCheck(needs)
@@ -66,9 +68,13 @@ def test_a_field_that_all_responses_lack_is_named(
 
 
 @pytest.mark.parametrize("needs", [TO_NOTIFY_OF_EXCEPTIONS, TO_NOTIFY_OF_STATUSES])
-def test_a_field_that_one_response_has_is_not_missing(needs: Needs) -> None:
-    lost = ("order_email", "fulfillments.exception_status", *(f"fulfillments.{n}" for n in PLACE))
+def test_a_field_of_one_response_is_not_missing(needs: Needs) -> None:
+    missing = (
+        "order_email",
+        "fulfillments.exception_status",
+        *(f"fulfillments.{n}" for n in PLACE),
+    )
     [whole, *_] = responses()
     check = ResponseCheck(needs)
-    check.take([*responses(*lost), whole])
+    check.take([*responses(*missing), whole])
     check.refuse_missing()

@@ -1,4 +1,4 @@
-"""Options about reading are refused where they are made, before any flow runs."""
+"""Validation of reading options."""
 
 from typing import Any
 
@@ -21,11 +21,11 @@ from prefect_tracktor import ReadingOptions
         {"chunksize": 5},
     ],
 )
-def test_what_cannot_be_right_is_refused_by_name(options: dict[str, Any]) -> None:
+def test_the_error_names_an_invalid_reading_option(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(options))):
         ReadingOptions(**options)
 
 
-def test_they_do_not_change_once_made() -> None:
+def test_reading_options_are_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         ReadingOptions().chunk_size = 5

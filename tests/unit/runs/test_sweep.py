@@ -1,4 +1,4 @@
-"""Sweeps: the names, parameters and modes of shops, checked before any of them runs."""
+"""Sweeps: names, parameters and modes of shops, checked before the first run."""
 
 from typing import Any, get_args
 
@@ -29,11 +29,16 @@ BERLIN = SweptShop("berlin")
         (
             [SweptShop("berlin", {"dry_run": False})],
             {"common": {"dry_run": "tru"}},
-            "dry_run must be true or false",
+            "^parameters: dry_run must be true or false",
+        ),
+        (
+            [SweptShop("berlin", {"dry_run": "tru"})],
+            {},
+            "^parameters of berlin: dry_run must be true or false",
         ),
     ],
 )
-def test_what_cannot_be_right_is_refused_before_a_block_is_loaded(
+def test_a_sweep_with_invalid_parameters_is_refused_before_a_block_is_loaded(
     shops: list[SweptShop], options: dict[str, Any], problem: str
 ) -> None:
     usual: dict[str, Any] = {"common": {}, "shops_at_once": 1}
@@ -42,14 +47,14 @@ def test_what_cannot_be_right_is_refused_before_a_block_is_loaded(
 
 
 @pytest.mark.parametrize("name", ["", "Berlin", "berlin shop", "berlin_1", "../berlin", "-berlin"])
-def test_a_name_that_no_block_can_have_is_refused(name: str) -> None:
+def test_an_invalid_shop_name_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="String should match pattern"):
         SweptShop(name)
 
 
-def test_every_flow_that_scans_or_syncs_can_be_swept() -> None:
+def test_a_sweep_can_run_every_flow_that_scans_or_syncs() -> None:
     ready_made = {name for name in flows.__all__ if isinstance(getattr(flows, name), Flow)}
-    # an event is of one shop; and a sweep of sweeps is none
+    # an event is about one shop
     assert set(get_args(SweepableFlow)) == ready_made - {"notify_status_change", "sweep_shops"}
 
 
@@ -77,7 +82,7 @@ CHANNEL = {"address": "https://hooks.example", "body": "{}", "mode": "live"}
         ({"export": "there", "mailer": "dry_run"}, ["live"]),
     ],
 )
-def test_what_a_shops_run_does_has_the_modes_of_its_blocks(
+def test_a_shops_run_has_the_modes_of_its_blocks(
     parameters: dict[str, Any], modes: list[str]
 ) -> None:
     read_only = parameters.get("read_only", False)

@@ -178,8 +178,8 @@ def test_every_order_appears_once_in_the_plan(ids: list[int], chance: Random) ->
         max_updates=0,
         needs=TO_SET_STATUSES,
     )
-    job.choose([Order(order_id=order_id) for order_id in ids], read_at=0)
-    right = job.report_fields({})["right"]
+    job.choose([Order(order_id=order_id) for order_id in ids])
+    right = job.report_fields()["right"]
     assert sorted([case.id for case in job.cases] + [*right]) == sorted(ids)
     assert all(case.planned == (case.outcome is Outcome.DUE) for case in job.cases)
 

@@ -1,4 +1,4 @@
-"""What a run says of itself in Prefect: its mode in name, tags, log, state and artifacts."""
+"""Names, tags, states and artifacts of runs in Prefect."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,9 @@ def artifacts_of(run: FlowRun) -> dict[str, Artifact]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_mode_is_seen_wherever_people_look(run: Run, tracktor: Sandbox, mode: str) -> None:
+def test_a_run_shows_its_mode_in_name_tags_state_and_artifacts(
+    run: Run, tracktor: Sandbox, mode: str
+) -> None:
     report = run(**MODES[mode])
     found = newest_run()
     assert found.name == f"{mode.capitalize()}: Email expired exceptions"
@@ -52,16 +54,16 @@ def test_the_mode_is_seen_wherever_people_look(run: Run, tracktor: Sandbox, mode
         assert str(artifacts[key].description).startswith(f"{mode.capitalize()}. "), key
     title = str(artifacts[f"{KEY}-summary"].data).partition("\n")[0]
     assert title == f"# Customers with expired tracking: {mode}"
-    # one message is shown, unless people get theirs
+    # only a dry run shows a message
     assert (f"{KEY}-message" in artifacts) is (mode == "dry run")
     if mode == "dry run":
         first = tracktor.shop.order(report.due[0])
-        said = check_masked(artifacts, first)
-        assert said.startswith(f"# Your order {first['order_name']}: the tracking has stopped")
+        message = check_masked(artifacts, first)
+        assert message.startswith(f"# Your order {first['order_name']}: the tracking has stopped")
 
 
 @pytest.mark.parametrize("reason", ["max_emails is 2", "no column 'Id'"])
-def test_a_run_that_failed_says_so_and_why_on_each_of_its_pages(
+def test_artifacts_of_a_failed_run_show_the_failure_and_its_reason(
     run: Run, tmp_path: Path, reason: str
 ) -> None:
     orders = tmp_path / "orders.csv"
@@ -79,19 +81,19 @@ def test_a_run_that_failed_says_so_and_why_on_each_of_its_pages(
 
 
 @flow(name="Email expired exceptions")
-def say_the_mode() -> None:
-    """What each ready-made flow begins with."""
+def show_the_mode() -> None:
+    """Show the mode, as each ready-made flow does first."""
     show_mode("Customers with expired tracking", "dry_run")
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_a_name_that_a_person_typed_is_kept_and_one_that_a_run_form_made_up_is_not() -> None:
+def test_a_run_keeps_a_typed_name_and_replaces_a_generated_one() -> None:
     for typed in ("black-friday", "Before Christmas", "trial-2", "dry-goods"):
-        say_the_mode.with_options(flow_run_name=typed)()
+        show_the_mode.with_options(flow_run_name=typed)()
         assert newest_run().name == typed
         assert "dry run" in newest_run().tags, typed
     for made_up in ("Generic-Skua", "alpha3-gumarcaj-k", "eta5-nessik"):
-        say_the_mode.with_options(flow_run_name=made_up)()
+        show_the_mode.with_options(flow_run_name=made_up)()
         assert newest_run().name == "Dry run: Email expired exceptions", made_up
 
 
@@ -104,19 +106,17 @@ def test_a_name_that_a_person_typed_is_kept_and_one_that_a_run_form_made_up_is_n
         ("every-monday", "Dry run: Email expired exceptions, every-monday"),
     ],
 )
-def test_a_run_of_a_deployment_says_its_mode_its_job_and_its_shop(
-    deployed_as: str, shown: str
-) -> None:
+def test_the_name_of_a_deployments_run_has_mode_flow_and_shop(deployed_as: str, shown: str) -> None:
     with get_client(sync_client=True) as client:
-        flow_id = client.create_flow(say_the_mode)
+        flow_id = client.create_flow(show_the_mode)
         deployment = client.create_deployment(flow_id, deployed_as)
         run = client.create_flow_run_from_deployment(deployment)
-        run_flow(say_the_mode, flow_run=run)
+        run_flow(show_the_mode, flow_run=run)
         assert client.read_flow_run(run.id).name == shown
         client.delete_deployment(deployment)
 
 
-def test_the_task_runs_of_chunks_say_which_orders_and_a_flow_keeps_its_typed_name(
+def test_task_runs_of_chunks_are_named_after_their_orders(
     run: Run, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = list(tracktor.shop.order_ids)[:41]
@@ -146,18 +146,18 @@ def test_a_dry_run_shows_one_message_without_personal_data(run: Run, tracktor: S
 
 
 def check_masked(artifacts: dict[str, Artifact], order: dict[str, Any]) -> str:
-    """Return the message that is shown; neither it nor another artifact has personal data."""
+    """Check that no artifact has personal data, and return the message that is shown."""
     message = artifacts[f"{KEY}-message"]
-    said = str(message.data).replace("\\", "").replace("\u2060", "")
+    text = str(message.data).replace("\\", "").replace("\u2060", "")
     assert str(message.description) == "Dry run. One message, personal data masked."
-    assert [secret for secret in personal_data_of(order) if secret in said] == []
+    assert [secret for secret in personal_data_of(order) if secret in text] == []
     everything = json.dumps([str(artifact.data) for artifact in artifacts.values()])
     assert order["order_email"] not in everything
-    return said
+    return text
 
 
 def personal_data_of(order: dict[str, Any]) -> list[str]:
-    """What of an order says who its customer is, or where the parcel goes."""
+    """The values of an order that identify its customer or the parcel's destination."""
     names = ("order_email", "order_phone", "customer_full_name", "customer_last_name")
     of_parcels = [
         str(parcel[field])
@@ -167,8 +167,8 @@ def personal_data_of(order: dict[str, Any]) -> list[str]:
     return [str(order[name]) for name in names if order.get(name)] + of_parcels
 
 
-def test_a_template_that_fails_for_masked_data_fails_no_run(run: Run) -> None:
-    picky = EmailTemplate(text="{{ 1 // (order.order_email | length - 12) }}", html="x")
-    report = run(dry_run=True, template=picky)
+def test_a_template_that_fails_for_masked_data_does_not_fail_the_run(run: Run) -> None:
+    failing = EmailTemplate(text="{{ 1 // (order.order_email | length - 12) }}", html="x")
+    report = run(dry_run=True, template=failing)
     assert report.due
     assert "cannot be shown without personal data" in " ".join(report.notes)

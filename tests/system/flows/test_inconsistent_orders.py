@@ -1,4 +1,4 @@
-"""Orders whose customers are not written to: cancelled, delivered, mixed up, or told more."""
+"""Orders about which no email is sent: cancelled, delivered, inconsistent, or outdated."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -51,22 +51,22 @@ def usual(server: OrderServer, mailer: Mailer) -> dict[str, Any]:
 
 
 @pytest.fixture
-def write(usual: dict[str, Any], server: OrderServer) -> Flow:
-    def write(**options: Any) -> Any:
+def email_exceptions(usual: dict[str, Any], server: OrderServer) -> Flow:
+    def email_exceptions(**options: Any) -> Any:
         return email_expired_exceptions(
             **changed({**usual, "orders": list(server.orders)}, **options)
         )
 
-    return write
+    return email_exceptions
 
 
 @pytest.fixture
-def tell(usual: dict[str, Any], server: OrderServer) -> Flow:
-    def tell(*statuses: str, **options: Any) -> Any:
+def email_statuses(usual: dict[str, Any], server: OrderServer) -> Flow:
+    def email_statuses(*statuses: str, **options: Any) -> Any:
         chosen = {"orders": list(server.orders), "statuses": frozenset(statuses)}
         return email_status_changes(**changed(usual | chosen, **options))
 
-    return tell
+    return email_statuses
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ NOT_CANCELLED: list[dict[str, Any]] = [
 
 def test_no_flow_emails_about_a_cancelled_or_refunded_order_or_parcel(
     server: OrderServer,
-    write: Flow,
-    tell: Flow,
+    email_exceptions: Flow,
+    email_statuses: Flow,
     notify: Flow,
     mail: MailServer,
     ledger: NotificationLedger,
@@ -119,22 +119,24 @@ def test_no_flow_emails_about_a_cancelled_or_refunded_order_or_parcel(
     announced = announce_exceptions(server.credentials, list(server.orders), ledger=ledger)
     assert set(announced.cancelled) == cancelled
     assert set(announced.affected) == others
-    written = write()
+    written = email_exceptions()
     assert set(written.cancelled) == cancelled
     assert set(written.sent) == others
-    told = tell("in_transit")
-    assert set(told.cancelled) == cancelled
-    assert set(told.sent) == others
+    changed_statuses = email_statuses("in_transit")
+    assert set(changed_statuses.cancelled) == cancelled
+    assert set(changed_statuses.sent) == others
     for number in (1, 102):
         assert notify(number, "in_transit").cancelled == (number,)
     assert set(written_to(mail)) == {f"c{number}@example.com" for number in others}
-    assert set(write(include_cancelled=True).sent) == cancelled
+    assert set(email_exceptions(include_cancelled=True).sent) == cancelled
 
 
-def test_a_cancellation_can_be_the_news(server: OrderServer, tell: Flow, mail: MailServer) -> None:
+def test_a_status_email_can_be_about_a_cancellation(
+    server: OrderServer, email_statuses: Flow, mail: MailServer
+) -> None:
     server.orders[1] = order(1, parcel(1, "Cancelled"))
     words = EmailTemplate(subject="Cancelled", text="T", html="H")
-    assert tell("Cancelled", template=words).sent == (1,)
+    assert email_statuses("Cancelled", template=words).sent == (1,)
     assert written_to(mail) == ["c1@example.com"]
 
 
@@ -253,7 +255,7 @@ def listed_twice(number: int) -> dict[str, Any]:
 
 OF_DELIVERIES: Table = {
     "nothing is odd": OddOrder(lambda n: order(n, parcel(n, "delivered")), "sent"),
-    # that it was delivered is news, but it is unknown when
+    # the time of the delivery is unknown
     **{name: OddOrder(make, "undated") for name, (make, _) in ONLY_THE_ORDER_IS_DELIVERED.items()},
     "a parcel is listed twice": OddOrder(listed_twice, "sent"),
     "a parcel is listed twice, and not the same": OddOrder(
@@ -267,8 +269,8 @@ OF_DELIVERIES: Table = {
 }
 
 
-def test_an_odd_order_gets_an_email_about_an_exception_only_if_it_is_clear(
-    server: OrderServer, write: Flow, mail: MailServer, ledger: NotificationLedger
+def test_an_exception_email_is_sent_only_if_the_order_is_consistent(
+    server: OrderServer, email_exceptions: Flow, mail: MailServer, ledger: NotificationLedger
 ) -> None:
     server.orders = orders_of(OF_EXCEPTIONS)
     announced = report_of(
@@ -276,35 +278,35 @@ def test_an_odd_order_gets_an_email_about_an_exception_only_if_it_is_clear(
     )
     assert outcomes_of(OF_EXCEPTIONS, announced) == expected_of(OF_EXCEPTIONS)
     server.calls.clear()
-    report = report_of(write)
+    report = report_of(email_exceptions)
     assert outcomes_of(OF_EXCEPTIONS, report) == expected_of(OF_EXCEPTIONS)
     assert not report.complete
     assert written_to(mail) == [f"c{number}@example.com" for number in sent_of(OF_EXCEPTIONS)]
-    # what was read just now is not read again
+    # orders that were just read are not read again
     assert report.calls == len(server.calls) == len(server.orders)
 
 
-def test_an_odd_order_gets_an_email_about_a_status_only_if_it_is_clear(
-    server: OrderServer, tell: Flow, mail: MailServer
+def test_a_status_email_is_sent_only_if_the_order_is_consistent(
+    server: OrderServer, email_statuses: Flow, mail: MailServer
 ) -> None:
     server.orders = orders_of(OF_STATUSES)
-    report = report_of(tell, "in_transit", "out_for_delivery")
+    report = report_of(email_statuses, "in_transit", "out_for_delivery")
     assert outcomes_of(OF_STATUSES, report) == expected_of(OF_STATUSES)
     assert written_to(mail) == [f"c{number}@example.com" for number in sent_of(OF_STATUSES)]
 
 
-def test_an_odd_order_gets_an_email_about_its_delivery_only_if_it_is_clear_and_recent(
-    server: OrderServer, tell: Flow, mail: MailServer
+def test_a_delivery_email_is_sent_only_if_the_delivery_is_certain_and_recent(
+    server: OrderServer, email_statuses: Flow, mail: MailServer
 ) -> None:
     server.orders = orders_of(OF_DELIVERIES)
-    report = report_of(tell, "delivered")
+    report = report_of(email_statuses, "delivered")
     assert outcomes_of(OF_DELIVERIES, report) == expected_of(OF_DELIVERIES)
     assert written_to(mail) == [f"c{number}@example.com" for number in sent_of(OF_DELIVERIES)]
-    # a parcel that is listed twice is one: the whole order
+    # a parcel that is listed twice counts as one, so the whole order is delivered
     assert not [m for m in mail.messages if "Part of" in str(m.message["Subject"])]
 
 
-def test_an_event_of_an_unknown_or_future_time_is_no_news(
+def test_an_event_with_an_unknown_or_future_time_sends_no_email(
     server: OrderServer, notify: Flow, mail: MailServer
 ) -> None:
     server.orders = {1: delivered_at(1, None), 2: delivered_at(2, TOMORROW)}
@@ -323,23 +325,28 @@ def test_an_event_about_another_orders_parcel_sends_no_email(
 
 
 def test_after_the_delivery_no_flow_emails_about_an_earlier_status_or_an_exception(
-    server: OrderServer, write: Flow, tell: Flow, notify: Flow, mail: MailServer
+    server: OrderServer,
+    email_exceptions: Flow,
+    email_statuses: Flow,
+    notify: Flow,
+    mail: MailServer,
 ) -> None:
     server.orders = {number: order(number, parcel(number, "delivered")) for number in range(1, 6)}
     notify(1, "delivered")
-    assert tell("delivered").sent == (2, 3, 4, 5)
+    assert email_statuses("delivered").sent == (2, 3, 4, 5)
     earlier = ("in_transit", "order_ready", "in_transit", "out_for_delivery")
     for number, status in enumerate(earlier, start=1):
         server.orders[number] = order(number, parcel(number, status))
     server.orders[5] = order(5, expired(5))
     template = EmailTemplate()
     assert notify(1, "in_transit", template=template).already_told == (1,)
-    assert tell(*earlier, template=template, orders=[1, 2, 3, 4]).already_told == (1, 2, 3, 4)
-    assert write().already_told == (5,)
+    scanned = email_statuses(*earlier, template=template, orders=[1, 2, 3, 4])
+    assert scanned.already_told == (1, 2, 3, 4)
+    assert email_exceptions().already_told == (5,)
     assert len(mail.messages) == 5
 
 
-def test_a_delivery_that_may_have_been_told_keeps_the_rest_back(
+def test_an_uncertain_delivery_email_holds_back_earlier_statuses(
     server: OrderServer, notify: Flow, ledger: NotificationLedger, mail: MailServer
 ) -> None:
     server.orders[1] = order(1, parcel(1))
@@ -350,7 +357,7 @@ def test_a_delivery_that_may_have_been_told_keeps_the_rest_back(
     assert not mail.messages
 
 
-def test_a_burst_of_events_is_capped_like_a_scan(
+def test_max_emails_limits_a_burst_of_events(
     server: OrderServer, notify: Flow, mail: MailServer
 ) -> None:
     for number in range(1, 5):
@@ -359,7 +366,7 @@ def test_a_burst_of_events_is_capped_like_a_scan(
         assert notify(number, "delivered", max_emails=2).sent
     with pytest.raises(LimitExceeded, match="2 were sent within the last hour"):
         notify(3, "delivered", max_emails=2)
-    # what was told already is no burst
+    # a repeated event does not count
     assert notify(1, "delivered", max_emails=2).already_told
     assert notify(4, "delivered").sent
     assert len(mail.messages) == 3
@@ -370,10 +377,10 @@ Change = Callable[[OrderServer, int], None]
 
 def without(*fields: str) -> Change:
     def change(server: OrderServer, number: int) -> None:
-        answer = server.orders[number]
+        response = server.orders[number]
         for field in fields:
-            answer.pop(field, None)
-            answer["fulfillments"][0].pop(field, None)
+            response.pop(field, None)
+            response["fulfillments"][0].pop(field, None)
 
     return change
 
@@ -420,8 +427,8 @@ MEANWHILE: dict[str, tuple[Change, str]] = {
 }
 
 
-def test_what_changes_between_reading_and_sending_decides(
-    server: OrderServer, write: Flow, mail: MailServer, ledger: NotificationLedger
+def test_a_change_between_reading_and_sending_decides_about_the_email(
+    server: OrderServer, email_exceptions: Flow, mail: MailServer, ledger: NotificationLedger
 ) -> None:
     table = {
         name: OddOrder(lambda n: order(n, expired(n)), outcome)
@@ -435,30 +442,30 @@ def test_what_changes_between_reading_and_sending_decides(
     )
     orders = list(server.orders)
 
-    def go_on(_path: str) -> None:
+    def change_after_the_scan(_path: str) -> None:
         if len(server.calls) == len(orders):
             for number, (change, _) in enumerate(MEANWHILE.values(), start=1):
                 change(server, number)
             ledger.complete([key], NoticeState.SENT, run="another")
 
-    server.before_answer = go_on
+    server.before_answer = change_after_the_scan
     template = EmailTemplate(subject="{{ order.order_name }}")
     with pytest.raises(IncompleteRun, match="could not be notified now") as raised:
-        write(orders=orders, template=template, read_again_after_minutes=0)
+        email_exceptions(orders=orders, template=template, read_again_after_minutes=0)
     report = raised.value.report
     assert outcomes_of(table, report) == expected_of(table)
-    assert another_run in report.superseded, "another run has told of the delivery"
+    assert another_run in report.superseded, "another run sent an email about the delivery"
     assert sorted(written_to(mail)) == ["c1@example.com", "new@example.com"]
     assert report.calls == len(server.calls) == 2 * len(orders)
 
 
-def test_for_messages_that_are_not_tried_nothing_is_read_again(
-    server: OrderServer, write: Flow, mail: MailServer
+def test_orders_of_messages_that_are_not_tried_are_not_read_again(
+    server: OrderServer, email_exceptions: Flow, mail: MailServer
 ) -> None:
     for number in range(1, 61):
         server.orders[number] = order(number, expired(number))
     mail.faults = MailFaults(sender_refused=True)
     with pytest.raises(IncompleteRun) as raised:
-        write(read_again_after_minutes=0)
+        email_exceptions(read_again_after_minutes=0)
     assert len(raised.value.report.deferred) == 60
     assert len(server.calls) == 60 + 50

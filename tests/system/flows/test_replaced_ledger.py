@@ -28,7 +28,7 @@ REHEARSAL = {"mode": "rehearsal", "rehearsal_address": "me@shop.example"}
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A smaller shop: six customers ought to be written to."""
+    """A smaller shop, in which six customers are due an email."""
     with Sandbox(Shop(orders=20, expired=6)) as sandbox:
         yield sandbox
 
@@ -38,7 +38,7 @@ def path_of(ledger: NotificationLedger) -> Path:
 
 
 def another(ledger: NotificationLedger) -> NotificationLedger:
-    """A mistyped file name."""
+    """A ledger in another file, as after a typing error."""
     return NotificationLedger(url=f"sqlite:///{path_of(ledger).with_name('legder.sqlite3')}")
 
 
@@ -55,7 +55,7 @@ def emptied(ledger: NotificationLedger) -> NotificationLedger:
 
 
 def older(ledger: NotificationLedger) -> NotificationLedger:
-    """A copy from which the last notices are missing, as they were in the -wal file."""
+    """A copy without the last notices, as if made without the -wal file."""
     copy = path_of(ledger).with_name("copy.sqlite3")
     with create_engine(ledger.url.get_secret_value()).begin() as database:
         database.exec_driver_sql(f"VACUUM INTO '{copy}'")
@@ -70,10 +70,10 @@ def older(ledger: NotificationLedger) -> NotificationLedger:
 LOSSES = (another, older, emptied, deleted)
 
 
-def test_a_ledger_that_forgot_stops_the_run_before_the_first_message(
+def test_a_ledger_without_earlier_notices_stops_the_run_before_its_first_message(
     run: Run, mail: MailServer, ledger: NotificationLedger
 ) -> None:
-    told = written_to(mail) if run().sent else []
+    before = written_to(mail) if run().sent else []
 
     def problem_with(forgetful: NotificationLedger) -> str:
         try:
@@ -86,10 +86,10 @@ def test_a_ledger_that_forgot_stops_the_run_before_the_first_message(
     problems = {lose.__name__: problem_with(lose(ledger)) for lose in LOSSES}
     advice = re.compile(r"Nothing was sent.*prefect variable set")
     assert [name for name, text in problems.items() if not advice.search(text)] == []
-    assert written_to(mail) == told
+    assert written_to(mail) == before
 
 
-def test_the_fallback_is_no_other_ledger_in_silence(
+def test_a_run_does_not_fall_back_to_the_default_ledger_silently(
     run: Run,
     mail: MailServer,
     ledger: NotificationLedger,
@@ -98,15 +98,15 @@ def test_the_fallback_is_no_other_ledger_in_silence(
 ) -> None:
     monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "deleted-later")
     ledger.save("deleted-later", overwrite=True)
-    told = written_to(mail) if run(ledger=None).sent else []
+    before = written_to(mail) if run(ledger=None).sent else []
     NotificationLedger.delete("deleted-later")
     assert Path(shared_ledger().place).parent == prefect_home
     with pytest.raises(LedgerReplaced, match=str(prefect_home)):
         run(ledger=None)
-    assert written_to(mail) == told
+    assert written_to(mail) == before
 
 
-def test_of_two_first_runs_at_once_with_a_ledger_each_one_writes(
+def test_only_one_of_two_simultaneous_first_runs_with_different_ledgers_sends(
     run: Run, mail: MailServer, ledger: NotificationLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = another(ledger)
@@ -123,7 +123,7 @@ def test_of_two_first_runs_at_once_with_a_ledger_each_one_writes(
     assert len(written_to(mail)) == len(set(written_to(mail)))
 
 
-def test_a_person_accepts_another_ledger_in_code_or_by_command(
+def test_another_ledger_is_used_once_accepted_in_code_or_by_command(
     run: Run, ledger: NotificationLedger, credentials: TracktorCredentials
 ) -> None:
     first = run()
@@ -144,43 +144,43 @@ def test_a_person_accepts_another_ledger_in_code_or_by_command(
         run(ledger=in_code)
 
 
-def test_only_a_run_that_sends_stops_and_the_first_has_nothing_to_compare(
+def test_a_dry_run_or_rehearsal_with_another_ledger_only_warns(
     run: Run,
     credentials: TracktorCredentials,
     ledger: NotificationLedger,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.INFO):
-        told = run().sent
+        first = run().sent
         sent = ledger.standing(credentials.account).sent
         new = another(ledger)
-        assert run(ledger=new, dry_run=True).due == told
-        assert run(ledger=new, **REHEARSAL).rehearsed == told
-        assert run().already_told == told
+        assert run(ledger=new, dry_run=True).due == first
+        assert run(ledger=new, **REHEARSAL).rehearsed == first
+        assert run().already_told == first
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    said = [record for record in warnings if "A run that sends would stop" in record.getMessage()]
-    assert len(said) == 2
-    assert sent >= len(told)
+    found = [record for record in warnings if "A run that sends would stop" in record.getMessage()]
+    assert len(found) == 2
+    assert sent >= len(first)
     assert f"The ledger is {ledger.place}; it holds 0 notices" in caplog.text
     assert f"The ledger is {ledger.place}; it holds {sent} notices" in caplog.text
 
 
-def test_an_account_with_a_new_uuid_writes_to_nobody_again(
+def test_an_account_with_a_new_uuid_sends_no_message_again(
     run: Run, tracktor: Sandbox, mail: MailServer, ledger: NotificationLedger
 ) -> None:
     sent = run().sent
-    told = written_to(mail)
+    before = written_to(mail)
     with Sandbox(tracktor.shop, uuid="00000000-0000-4000-8000-00000000000b") as moved:
         new = TracktorCredentials(uuid=moved.uuid, api_key=moved.api_key, base_url=moved.base_url)
         with pytest.raises(LedgerReplaced, match=r"another account.*take_over\('") as stopped:
             run(credentials=new)
         old = str(stopped.value).split("take_over('")[1].split("'")[0]
-        assert ledger.take_over(old, new.account) >= len(told)
+        assert ledger.take_over(old, new.account) >= len(before)
         assert run(credentials=new).already_told == sent
-    assert written_to(mail) == told
+    assert written_to(mail) == before
 
 
-def test_events_are_not_repeated_by_a_new_ledger(
+def test_a_new_ledger_does_not_repeat_events(
     tracktor: Sandbox, credentials: TracktorCredentials, ledger: NotificationLedger
 ) -> None:
     ids = list(tracktor.shop.order_ids)
@@ -192,12 +192,12 @@ def test_events_are_not_repeated_by_a_new_ledger(
 @pytest.mark.parametrize(
     "url", ["sqlite:///ledger.sqlite3", "sqlite:///../x/ledger.sqlite3", "sqlite:///~/ledger.db"]
 )
-def test_a_relative_path_is_refused(url: str) -> None:
+def test_a_ledger_with_a_relative_path_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="whole path with four slashes"):
         NotificationLedger(url=url)
 
 
-def test_a_rehearsal_remembers_no_completed_orders(
+def test_a_rehearsal_and_a_dry_run_record_no_completed_orders(
     run: Run, tracktor: Sandbox, tmp_path: Path
 ) -> None:
     run()
@@ -209,7 +209,7 @@ def test_a_rehearsal_remembers_no_completed_orders(
     assert run(completed_orders=completed).completed
 
 
-def test_a_refusal_is_shown_and_opened_again(
+def test_a_refused_notice_is_listed_and_cleared(
     run: Run, mail: MailServer, ledger: NotificationLedger
 ) -> None:
     sent = run().sent
@@ -221,7 +221,7 @@ def test_a_refusal_is_shown_and_opened_again(
     assert run().already_told == sent
 
 
-def test_sending_has_an_end_and_what_is_left_is_deferred(
+def test_messages_beyond_the_time_limit_for_sending_are_deferred(
     run: Run, mail: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prefect_tracktor.runs.sending._SECONDS_TO_BEGIN", 1)
