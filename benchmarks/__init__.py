@@ -1,1 +1,1 @@
-"""Measured side by side in one run, as ratios: absolute figures depend on the machine."""
+"""Benchmarks: ratios between two ways in one run, as absolute figures depend on the machine."""

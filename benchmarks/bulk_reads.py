@@ -1,7 +1,7 @@
-"""Reading orders in a flow: one task run per chunk against one task run per order.
+"""Reading orders in a flow: one task run per chunk compared with one task run per order.
 
-Run it with `make benchmark`. The sandbox runs in a process of its own, so that it is not what is
-measured; both ways read the same shop through the same client, alternately.
+Run it with `make benchmark`. The sandbox runs in another process and is not measured. Both ways
+alternate, and read the same shop through the same client.
 """
 
 import statistics
@@ -19,31 +19,23 @@ from prefect_tracktor.tasks import get_order
 ROUNDS = 3
 IN_BULK = 4_000
 ONE_BY_ONE = 400
-# Prefect's server works off what it was told of hundreds of task runs for some time
+# Prefect's server needs some time to process hundreds of task runs
 PAUSE_SECONDS = 30
 
 
 def in_bulk(credentials: TracktorCredentials, orders: Sequence[int]) -> int:
-    """One task run per 500 orders, as the ready-made flows read."""
+    """Read with one task run per 500 orders, as the ready-made flows do."""
     return sum(len(batch.found) for batch in Scan(credentials, orders))
 
 
 def one_by_one(credentials: TracktorCredentials, orders: Sequence[int]) -> int:
-    """One task run per order."""
+    """Read with one task run per order."""
     return len(get_order.map(unmapped(credentials), orders).result())
 
 
 @flow
 def compare(credentials: TracktorCredentials, orders: list[int]) -> float:
-    """Read in both ways within one flow run, and print how they compare.
-
-    Args:
-        credentials: The sandbox's.
-        orders: What to read; of these, `ONE_BY_ONE` one by one.
-
-    Returns:
-        How many times as fast bulk reading is.
-    """
+    """Read in both ways within one flow run, and print and return the ratio of their rates."""
     bulk = orders_a_second(in_bulk, credentials, orders)
     single = orders_a_second(one_by_one, credentials, orders[:ONE_BY_ONE])
     print(
@@ -57,19 +49,7 @@ def orders_a_second(
     credentials: TracktorCredentials,
     orders: Sequence[int],
 ) -> float:
-    """Read orders and take the time.
-
-    Args:
-        read: How.
-        credentials: The sandbox's.
-        orders: What to read.
-
-    Returns:
-        Orders read per second.
-
-    Raises:
-        AssertionError: It did not read them all.
-    """
+    """Measure the rate of a way to read orders, which must read all of them."""
     start = time.perf_counter()
     count = read(credentials, orders)
     seconds = time.perf_counter() - start
@@ -79,7 +59,7 @@ def orders_a_second(
 
 
 def main() -> None:
-    """Print both rates in each round, and the median of the ratios."""
+    """Print both rates of each round, and the median of the ratios."""
     with (
         prefect_test_harness(server_startup_timeout=300),
         sandbox_process(orders=IN_BULK, prepared=True) as shop,

@@ -1,7 +1,7 @@
-"""CPU of a validated read, against that of the bare transport below it.
+"""CPU time of a validated read compared with that of the bare transport.
 
-Run it with `python -m benchmarks.http_reads`. The sandbox runs in a process of its own, so that it
-is not what is measured; both ways read the same orders, alternately, 32 at a time.
+Run it with `python -m benchmarks.http_reads`. The sandbox runs in another process and is not
+measured. Both ways alternate, and read the same orders with 32 requests at once.
 """
 
 import statistics
@@ -20,7 +20,7 @@ AT_ONCE = 32
 
 
 async def at_once(read: Callable[[int], Awaitable[object]], order_ids: Iterable[int]) -> None:
-    """Read orders, as many at a time as are allowed."""
+    """Read orders with a limited number of requests at once."""
     waiting = iter(order_ids)
 
     async def work() -> None:
@@ -33,7 +33,7 @@ async def at_once(read: Callable[[int], Awaitable[object]], order_ids: Iterable[
 
 
 async def bare(shop: RunningSandbox) -> float:
-    """Read with httpx's transports alone, one connection each; gives the CPU per read in ms."""
+    """Read with bare httpx transports, one connection each; return the CPU time per read in ms."""
     one = httpx.Limits(max_connections=1, max_keepalive_connections=1)
     pools = [httpx.AsyncHTTPTransport(limits=one) for _ in range(AT_ONCE)]
     headers = {"host": httpx.URL(shop.base_url).netloc.decode(), "x-api-key": shop.api_key}
@@ -54,7 +54,7 @@ async def bare(shop: RunningSandbox) -> float:
 
 
 async def validated(shop: RunningSandbox) -> float:
-    """Read with the client; gives the CPU per read in ms."""
+    """Read with the client; return the CPU time per read in ms."""
     async with AsyncTracktorClient(
         uuid=shop.uuid,
         api_key=shop.api_key,
@@ -65,7 +65,7 @@ async def validated(shop: RunningSandbox) -> float:
 
 
 async def cpu_ms(read: Callable[[int], Awaitable[object]], order_ids: Sequence[int]) -> float:
-    """Connect and warm up, then measure."""
+    """Connect and warm up; then measure."""
     await at_once(read, order_ids[: 4 * AT_ONCE])
     start = time.process_time()
     await at_once(read, order_ids)
@@ -73,7 +73,7 @@ async def cpu_ms(read: Callable[[int], Awaitable[object]], order_ids: Sequence[i
 
 
 def main() -> None:
-    """Print both figures in each round, and the median of the ratios."""
+    """Print both figures of each round, and the median of the ratios."""
     ratios = []
     with sandbox_process(orders=ORDERS, prepared=True) as shop:
         for _ in range(ROUNDS):

@@ -1,7 +1,7 @@
-"""CPU of imports in fresh processes, as ratios to `import prefect`.
+"""CPU time of imports in new processes, as ratios to `import prefect`.
 
-Run it with `python -m benchmarks.imports`. What a run waits for is the last part: its process
-imports Prefect's engine, the flow of its entrypoint and all our kinds of blocks.
+Run it with `python -m benchmarks.imports`. The last figures are those of a run, whose process
+imports Prefect's engine, the flow of its entrypoint and all block types of this package.
 """
 
 import os
@@ -15,7 +15,7 @@ import prefect.flow_engine
 from prefect.flows import load_flow_from_entrypoint
 load_flow_from_entrypoint("{}")
 """
-# what Prefect imports for a run with saved blocks
+# Prefect imports it for a run with saved blocks
 BLOCKS = "import prefect_tracktor.collection"
 IMPORTS = {
     "import prefect": "import prefect",
@@ -43,7 +43,7 @@ def __getattr__(name: str) -> object:
 
 
 def cpu_seconds(code: str) -> float:
-    """Run code in a process of its own."""
+    """Run code in a new process, and return its CPU time."""
     environment = {**os.environ}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, as for users
     timed = f"import time\nstart = time.process_time()\n{code}\nprint(time.process_time() - start)"
@@ -58,7 +58,7 @@ def cpu_seconds(code: str) -> float:
 
 
 def main() -> None:
-    """Print the median of each over some rounds, in seconds and as a ratio."""
+    """Print the median of each import, in seconds and as a ratio."""
     seconds: dict[str, list[float]] = {name: [] for name in IMPORTS}
     for _ in range(ROUNDS + 1):
         for name, code in IMPORTS.items():

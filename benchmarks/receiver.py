@@ -1,7 +1,7 @@
-"""Webhook deliveries: 2,000 a minute while the receiver is killed, then as many as it takes.
+"""Webhook deliveries: 2,000 in a minute with kills of the receiver, then as fast as possible.
 
-Run it with `make benchmark`. Sandbox, receiver and Prefect server run in processes of their own.
-A delivery counts as answered when the receiver said 200, and as lost if it then became no event.
+Run it with `make benchmark`. Sandbox, receiver and Prefect server run in separate processes. A
+delivery is accepted when the receiver responds with 200, and lost if it then becomes no event.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ TOKEN = "benchmark-0123456789abcdef"
 
 
 class Receiver:
-    """A receiver in its own process, which can be killed and started again at the same port."""
+    """A receiver in another process, which can be killed and restarted on the same port."""
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self._environment = environment
@@ -47,7 +47,7 @@ class Receiver:
         self.start()
 
     def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start the process, and wait until it listens."""
         command = [sys.executable, "-m", "prefect_tracktor", "receive", "--port", self._port]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(  # noqa: S603  # our own command
@@ -58,18 +58,18 @@ class Receiver:
         self._port = listening[1]
 
     def kill(self) -> None:
-        """Kill it as `kill -9` does."""
+        """Kill the process as `kill -9` does."""
         self._process.kill()
         self._process.wait()
 
     @property
     def address(self) -> str:
-        """The address that deliveries are posted to."""
+        """The address for deliveries."""
         return f"http://127.0.0.1:{self._port}/{TOKEN}"
 
 
 async def deliver(client: httpx.AsyncClient, receiver: Receiver, order_id: int) -> float:
-    """Post a delivery until it is answered with 200, and return how long the answer took."""
+    """Post a delivery until it is accepted, and return the time of the last request."""
     while True:
         start = time.perf_counter()
         try:
@@ -83,7 +83,7 @@ async def deliver(client: httpx.AsyncClient, receiver: Receiver, order_id: int) 
 
 
 async def at_a_steady_rate(receiver: Receiver, order_ids: Sequence[int]) -> list[float]:
-    """Deliver for a minute, and kill the receiver several times meanwhile."""
+    """Deliver for a minute, and kill the receiver several times in it."""
     async with httpx.AsyncClient(timeout=60) as client, asyncio.TaskGroup() as group:
         kills = group.create_task(kill_now_and_then(receiver))
         deliveries = []
@@ -104,7 +104,7 @@ async def kill_now_and_then(receiver: Receiver) -> None:
 
 
 async def as_fast_as_possible(receiver: Receiver, order_ids: Sequence[int]) -> list[float]:
-    """Deliver from several senders at once."""
+    """Deliver with several senders at once."""
     waiting = iter(order_ids)
 
     async def send(client: httpx.AsyncClient) -> list[float]:
@@ -116,7 +116,7 @@ async def as_fast_as_possible(receiver: Receiver, order_ids: Sequence[int]) -> l
 
 
 def events_by_order() -> dict[str, int]:
-    """Count the events that Prefect has of each order."""
+    """Count the events of each order in Prefect."""
     counts: dict[str, int] = {}
     query = EventFilter(
         event=EventNameFilter(prefix=["tracktor.order."]),
@@ -136,13 +136,13 @@ def events_by_order() -> dict[str, int]:
 
 
 def in_milliseconds(seconds: Sequence[float]) -> str:
-    """The median and the 99th percentile."""
+    """Return the median and the 99th percentile as text."""
     median, last = statistics.median(seconds), statistics.quantiles(seconds, n=100)[-1]
     return f"median {median * 1000:.0f} ms, 99th percentile {last * 1000:.0f} ms"
 
 
 def environment_of(sandbox: RunningSandbox, queue: WebhookQueue) -> dict[str, str]:
-    """The receiver's environment."""
+    """Return the environment of the receiver."""
     return os.environ | {
         "TRACKTOR_UUID": sandbox.uuid,
         "TRACKTOR_API_KEY": sandbox.api_key,
@@ -154,7 +154,7 @@ def environment_of(sandbox: RunningSandbox, queue: WebhookQueue) -> dict[str, st
 
 
 def main() -> None:
-    """Deliver both ways, then look at Prefect for the event of each delivery."""
+    """Deliver in both ways, then count the events in Prefect."""
     with (
         prefect_test_harness(server_startup_timeout=300),
         sandbox_process(orders=2 * A_MINUTE, prepared=True) as sandbox,
@@ -174,11 +174,11 @@ def main() -> None:
             start = time.perf_counter()
             while queue.waiting(account) != (0, 0) and time.perf_counter() - start < 600:
                 time.sleep(1)
-            print(f"{time.perf_counter() - start:.0f} s later all events were at Prefect")
+            print(f"{time.perf_counter() - start:.0f} s later all events were in Prefect")
         finally:
             receiver.kill()
         counts = events_by_order()
-        print(f"{len(order_ids)} answered, {len(order_ids) - len(counts)} lost,")
+        print(f"{len(order_ids)} accepted, {len(order_ids) - len(counts)} lost,")
         print(f"{sum(counts.values()) - len(counts)} events twice")
 
 

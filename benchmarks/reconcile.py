@@ -1,7 +1,7 @@
-"""Reconciling 10,000 desired rows with 1 % changes, against reading the same 10,000 orders.
+"""Reconciling 10,000 desired rows with 1 % changes compared with reading the same 10,000 orders.
 
-Run it with `make benchmark`. The sandbox runs in a process of its own, so that it is not what is
-measured; both are done one after another within the same flow run.
+Run it with `make benchmark`. The sandbox runs in another process and is not measured. Both run one
+after the other in the same flow run.
 """
 
 import csv
@@ -36,15 +36,9 @@ def read(credentials: TracktorCredentials, orders: Sequence[int]) -> None:
 
 @flow
 def compare(credentials: TracktorCredentials, plan: Path, first_row: int) -> float:
-    """Read all orders, then reconcile them, and print how the times compare.
+    """Read all orders, then reconcile them; print and return the ratio of the times.
 
-    Args:
-        credentials: The sandbox's.
-        plan: The file of desired statuses.
-        first_row: Only the rows from here on differ from what Tracktor has.
-
-    Returns:
-        The time of reconciling as a multiple of the time of reading.
+    Only the rows of the plan from `first_row` on differ from the statuses in Tracktor.
     """
     with plan.open(newline="") as file:
         order_ids = [int(row["order_id"]) for row in csv.DictReader(file)]
@@ -62,19 +56,19 @@ def compare(credentials: TracktorCredentials, plan: Path, first_row: int) -> flo
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Take the time."""
+    """Measure the time of some work."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def megabytes() -> float:
-    """The most memory that this process has used so far."""
+    """Return the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def write_plan(plan: Path, order_ids: Sequence[int], moved: Sequence[int]) -> None:
-    """Write what the orders ought to show."""
+    """Write the desired statuses."""
     later = set(moved)
     with plan.open("w", newline="") as file:
         rows = csv.writer(file)
@@ -83,13 +77,13 @@ def write_plan(plan: Path, order_ids: Sequence[int], moved: Sequence[int]) -> No
 
 
 def writes_so_far(sandbox: RunningSandbox) -> int:
-    """How many orders were written, as the sandbox counts them."""
-    calls = httpx.get(f"{sandbox.about_url}/state", timeout=60).json()["calls"]
+    """Return the number of updates that the sandbox has received."""
+    calls = httpx.get(sandbox.state_url, timeout=60).json()["calls"]
     return sum(count for call, count in calls.items() if call.startswith("POST"))
 
 
 def main() -> None:
-    """Compare in several rounds; in each a hundred further orders are to be written."""
+    """Compare in several rounds, each with a hundred more changed rows."""
     with (
         prefect_test_harness(server_startup_timeout=300),
         sandbox_process(orders=ORDERS, prepared=True) as sandbox,

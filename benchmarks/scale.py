@@ -1,10 +1,9 @@
-"""Scanning a shop in one process, on a process pool and on Dask; waiting for answers, and not.
+"""Scanning a shop in one process, in a process pool and on Dask, with and without latency.
 
-Run it with `python -m benchmarks.scale`. The sandbox runs in a process of its own and takes a core,
-so that a machine with two has one left for the readers. The credentials' limits hold for the whole
-in all three ways. What it takes to start the processes is told apart from the reading; and what the
-flow's own process works for an order is told, too: however many processes there are, it takes in
-all orders alone.
+Run it with `python -m benchmarks.scale`. The sandbox runs in another process and uses a core, so a
+machine with two has one left for the readers. The limits of the credentials apply to all processes
+together. Two figures are separate from the rate: the time to start the processes, and the CPU time
+of the flow's process per order, as that process receives all orders.
 """
 
 import logging
@@ -29,8 +28,8 @@ ORDERS = 2_000
 CHUNK_SIZE = 250
 REQUESTS_AT_ONCE = 64
 
-# what it is, and the sandbox's latency in milliseconds
-CASES = {"waiting for answers (150 ms)": 150, "no waiting": 0}
+# the latency of the sandbox in milliseconds
+CASES = {"latency of 150 ms": 150, "no latency": 0}
 ONE = "1 process"
 WAYS: dict[str, tuple[Callable[[], Any], int]] = {
     ONE: (ThreadPoolTaskRunner, 1),
@@ -53,13 +52,7 @@ WAYS: dict[str, tuple[Callable[[], Any], int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a scan took.
-
-    Attributes:
-        start_seconds: To start the processes.
-        orders_a_second: How many were read, after that.
-        work_ms: How long the flow's own process worked for an order.
-    """
+    """The time to start the processes, the rate after it, and the flow's CPU time per order."""
 
     start_seconds: float
     orders_a_second: float
@@ -68,19 +61,7 @@ class Figures:
 
 @flow
 def scan(credentials: TracktorCredentials, orders: list[int], chunks_at_once: int) -> Figures:
-    """Start the processes, then read all orders.
-
-    Args:
-        credentials: The sandbox's.
-        orders: What to read.
-        chunks_at_once: How many chunks may be under way.
-
-    Returns:
-        The figures.
-
-    Raises:
-        AssertionError: It did not read them all.
-    """
+    """Start the processes, then read all orders."""
     before = time.perf_counter()
     read(credentials, orders[:chunks_at_once], 1, chunks_at_once)
     started, worked = time.perf_counter(), time.process_time()
@@ -97,29 +78,14 @@ def scan(credentials: TracktorCredentials, orders: list[int], chunks_at_once: in
 def read(
     credentials: TracktorCredentials, orders: list[int], chunk_size: int, chunks_at_once: int
 ) -> int:
-    """Read orders as the ready-made flows do.
-
-    Args:
-        credentials: The sandbox's.
-        orders: What to read.
-        chunk_size: How many a task run reads.
-        chunks_at_once: How many chunks may be under way.
-
-    Returns:
-        How many were found.
-    """
+    """Read orders as the ready-made flows do, and return how many were found."""
     reading = ReadingOptions(chunk_size=chunk_size, chunks_at_once=chunks_at_once)
     batches = Scan(credentials, orders, reading)
     return sum(len(batch.found) for batch in batches)
 
 
 def compare(case: str, latency_ms: int) -> None:
-    """Scan in all three ways, alternately, and print how they compare.
-
-    Args:
-        case: What it is called.
-        latency_ms: How long the sandbox takes to answer.
-    """
+    """Scan in all three ways, alternately, and print their rates and ratios."""
     ratios: dict[str, list[float]] = defaultdict(list)
     with sandbox_process(orders=ORDERS, prepared=True, latency_seconds=latency_ms / 1000) as shop:
         credentials = TracktorCredentials(

@@ -74,8 +74,6 @@ DOCUMENTS = (
             " <orders@your-shop.example>'",
         },
         identity="host",
-        # so that your own server in place of a sandbox's is not live by accident
-        reset=["mode"],
         others={"ledger": NotificationLedger},
         remark=mode_remark,
         instead=HttpChannel,
@@ -103,7 +101,6 @@ DOCUMENTS = (
             " services in the documentation",
         },
         identity="address",
-        reset=["mode"],
         adapt=parse_channel,
         remark=mode_remark,
         optional=True,

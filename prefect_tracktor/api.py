@@ -272,7 +272,7 @@ def _is_field(name: str, model: type[BaseModel]) -> bool:
 
 
 def _unwrapped(body: Any, name: str) -> Any:
-    """Take the object out of `{"order": {...}}`, or as it is; envelopes are [inferred]."""
+    """Take the object out of `{"order": {...}}`; envelopes are [inferred]."""
     if isinstance(body, dict) and isinstance(body.get(name), dict | list):
         return body[name]
     return body
@@ -323,7 +323,7 @@ def _is_option(fields: dict[str, Any]) -> bool:
 
 
 def _are_details(fields: dict[str, Any]) -> bool:
-    """Whether the fields describe the option whose key they stand under."""
+    """Whether the fields are the details of an option under its key."""
     is_flat = not any(isinstance(value, dict | list) for value in fields.values())
     return bool(fields) and is_flat and fields.keys() <= _OPTION_DETAILS
 

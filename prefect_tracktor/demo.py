@@ -21,29 +21,27 @@ from prefect_tracktor.messages.mailer import Security
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 
 FOLDER = Path("tracktor-demo")
-EXPORT, PLAN = FOLDER / "orders_export.csv", FOLDER / "production_plan.csv"
+# within the folder, where the demo runs
+EXPORT, PLAN, MAILBOX = Path("orders_export.csv"), Path("production_plan.csv"), Path("mailbox")
 _MARKER = ".made-by-prefect-tracktor"
 
 
 def main() -> int:
-    """Run the demo and print what happened."""
-    home = str((FOLDER / "prefect").resolve())
-    if os.environ.get("PREFECT_HOME") == home:
-        return _run_demo()
+    """Run the demo in a new folder."""
     _fresh_folder(FOLDER)
-    # Prefect reads its settings when it is imported, and the demo must not use your server or your
-    # Prefect Cloud, so it runs in another process with its own settings.
+    # Prefect reads its settings when it is imported, also from files in the working directory, and
+    # the demo must not use your server or your Prefect Cloud: so it runs in another process.
     environment = {name: value for name, value in os.environ.items() if "PREFECT_" not in name}
     settings = {
-        "PREFECT_HOME": home,
+        "PREFECT_HOME": str((FOLDER / "prefect").resolve()),
         # the demo prints the results itself, and one run is meant to fail
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         # the first start of Prefect's server creates its database, which takes long
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
-    command = [sys.executable, "-m", "prefect_tracktor", "demo"]
-    return subprocess.call(command, env=environment | settings)  # noqa: S603  # this program
+    command = [sys.executable, "-m", "prefect_tracktor.demo"]
+    return subprocess.call(command, cwd=FOLDER, env=environment | settings)  # noqa: S603  # ours
 
 
 def _fresh_folder(folder: Path) -> None:
@@ -54,10 +52,11 @@ def _fresh_folder(folder: Path) -> None:
     (folder / _MARKER).touch()
 
 
-def _run_demo() -> int:
+def run_flows() -> int:
+    """Run the flows and print what happened."""
     with (
         Sandbox(Shop(orders=1000)) as tracktor,
-        MailServer(keep_in=FOLDER / "mailbox") as mail,
+        MailServer(folder=MAILBOX) as mail,
     ):
         credentials = TracktorCredentials(
             uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
@@ -70,8 +69,8 @@ def _run_demo() -> int:
         ]
     print(f"""
 Look further:
-  every message, as received     {FOLDER / "mailbox"}/
-  the files that were read       {EXPORT}, {PLAN}
+  every message, as received     {FOLDER / MAILBOX}/
+  the files that were read       {FOLDER / EXPORT}, {FOLDER / PLAN}
   the runs, tables and summaries PREFECT_HOME={FOLDER}/prefect prefect server start
                                  and open http://127.0.0.1:4200
   the same against your shop     README.md, "Your own shop"
@@ -124,15 +123,16 @@ def _reconcile_statuses(credentials: TracktorCredentials, tracktor: Sandbox) -> 
     tracktor.reset_calls()
 
     def run(title: str, *, dry_run: bool = False) -> None:
-        plan = StatusFile(path=str(PLAN))
-        _run(title, reconcile_manual_statuses, credentials, plan, dry_run=dry_run)
+        desired = StatusFile(path=str(PLAN))
+        _run(title, reconcile_manual_statuses, credentials, desired, dry_run=dry_run)
         print(f"  -> {_writes(tracktor)} orders written in Tracktor so far")
 
     _write_plan([*plan, *typos])
     try:
         run("The plan must be refused")
     except InvalidInput as refused:
-        _print_title(f"A plan of 300 desired statuses in {PLAN}: refused, as two of them are typos")
+        path = FOLDER / PLAN
+        _print_title(f"A plan of 300 desired statuses in {path}: refused, as two of them are typos")
         print("  | " + str(refused).replace("\n", "\n  | "))
     _write_plan(plan)
     run("The typos taken out, a dry run: shows the plan, writes nothing", dry_run=True)
@@ -181,3 +181,7 @@ def _print_message(message: EmailMessage) -> None:
         print(f"  | {name}: {message[name]}")
     for line in ["", *(body.get_content().splitlines() if body else [])]:
         print(f"  | {line}".rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(run_flows())

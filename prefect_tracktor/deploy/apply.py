@@ -20,11 +20,11 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore
+from prefect.events.schemas.deployment_triggers import BaseDeploymentTrigger
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
-from prefect_tracktor.deploy.builders import AS_IN_FLOWS, SCHEDULE
 from prefect_tracktor.deploy.work_pools import Infrastructure
 from prefect_tracktor.saved_blocks import SHARED
 
@@ -33,6 +33,10 @@ STOPPED = "not-served"
 
 # the start of a ready-made flow's entrypoint; other deployments with our tag are the user's own
 _READY_MADE = "prefect_tracktor.flows."
+
+# mark the schedule and the triggers that a file in `flows/` defines; users may add others in the UI
+_SCHEDULE = "as-in-flows"
+_AS_IN_FLOWS = "Defined in the deployment's file in flows/. Edit it there."
 
 _PAGE_SIZE = 200
 
@@ -86,6 +90,15 @@ class Registration:
         for change in self.changes.values():
             change()
         return self.existing.id
+
+
+def mark(deployment: RunnerDeployment) -> None:
+    """Mark the schedule and the triggers as defined in `flows/`."""
+    for schedule in deployment.schedules or ():
+        schedule.slug = _SCHEDULE
+    for trigger in deployment.triggers:
+        if isinstance(trigger, BaseDeploymentTrigger):
+            trigger.description = _AS_IN_FLOWS
 
 
 def compare(
@@ -211,7 +224,7 @@ def _schedule_changes(
             existing.id,
             current.id,
             schedule=desired.schedule,
-            slug=SCHEDULE,
+            slug=_SCHEDULE,
             # without them, the server drops those that were set in the UI
             parameters=current.parameters,
         )
@@ -220,7 +233,7 @@ def _schedule_changes(
 
 def _schedule_of(existing: DeploymentResponse) -> DeploymentSchedule | None:
     """Find the schedule from `flows/`; others were added in the UI."""
-    return next((schedule for schedule in existing.schedules if schedule.slug == SCHEDULE), None)
+    return next((schedule for schedule in existing.schedules if schedule.slug == _SCHEDULE), None)
 
 
 def _trigger_changes(
@@ -234,7 +247,7 @@ def _trigger_changes(
     current = {
         automation.name: automation
         for automation in client.read_resource_related_automations(resource)
-        if automation.description == AS_IN_FLOWS or automation.name in desired
+        if automation.description == _AS_IN_FLOWS or automation.name in desired
     }
     for name in current.keys() - desired.keys():
         yield f"no trigger {name!r}", partial(client.delete_automation, current[name].id)

@@ -1,7 +1,6 @@
 """Builders of deployments: saved blocks, schedules, limits, descriptions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -34,10 +33,6 @@ from prefect_tracktor.saved_blocks import SHARED, find_block, find_block_of_shop
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 Setting = TypeVar("Setting")
 
-# mark the schedule and the triggers that a file in `flows/` defines; users may add others in the UI
-SCHEDULE = "as-in-flows"
-AS_IN_FLOWS = "Defined in the deployment's file in flows/. Edit it there."
-
 # a fixed start of all intervals: deploying again does not postpone the next run
 _INTERVALS_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -64,9 +59,8 @@ _READ_ONLY = (
 def saved(block: type[AnyBlock], shop: Shop) -> AnyBlock:
     """Load the shop's block, or the shared one; a deployment stores it by reference.
 
-    Raises:
-        NotSetUp: The shop has a channel and no mailer, and the flow needs one.
-        InvalidInput: The block does not exist, or has an invalid value.
+    Without the block, the shop is not deployed (`InvalidInput`). Without a mailer, a shop with a
+    channel is deployed without this flow (`NotSetUp`).
     """
     found = find_block_of_shop(block, shop.name)
     if found is None and block is Mailer and find_block(HttpChannel, shop.name):
@@ -80,36 +74,14 @@ def saved(block: type[AnyBlock], shop: Shop) -> AnyBlock:
 
 
 def mailer_for(shop: Shop, rules: Sequence[NotificationRule]) -> Mailer | None:
-    """Load the shop's mailer, which it needs only if a rule sends emails.
-
-    Args:
-        shop: The shop.
-        rules: The rules by which customers are notified.
-
-    Returns:
-        The mailer; `None` if there is none, and each rule has a channel.
-
-    Raises:
-        NotSetUp: The shop has a channel and no mailer, and a rule sends emails.
-        InvalidInput: A rule sends emails and there is no mailer, or it has an invalid value.
-    """
+    """Load the shop's mailer; `None` if it has none and needs none, as each rule has a channel."""
     if None in channels_of(rules):
         return saved(Mailer, shop)
     return find_block(Mailer, shop.name)
 
 
 def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
-    """Load the first block that the shop has.
-
-    Args:
-        shop: The shop.
-        blocks: The blocks' classes, in order of preference.
-        hint: The variables from which `prefect-tracktor blocks` creates them.
-
-    Raises:
-        NotSetUp: The shop has none of them.
-        InvalidInput: One has an invalid value.
-    """
+    """Load the first block that the shop has; without any, `NotSetUp` gives the hint."""
     for block in blocks:
         if found := find_block_of_shop(block, shop.name):
             return found
@@ -117,15 +89,7 @@ def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
 
 
 def required(setting: Setting, hint: str) -> Setting:
-    """Return a setting, or leave the deployment out if it is empty; `hint` says how to set it.
-
-    Raises:
-        NotSetUp: It is empty.
-
-    Example:
-        >>> required(["delivered"], "set TRACKTOR_NOTIFY")
-        ['delivered']
-    """
+    """Return a setting; if it is empty, `NotSetUp` leaves the deployment out and gives the hint."""
     if not setting:
         raise NotSetUp(hint)
     return setting
@@ -133,9 +97,6 @@ def required(setting: Setting, hint: str) -> Setting:
 
 def notified_statuses(shop: Shop) -> list[str]:
     """Return the keys of the statuses to email the shop's customers about.
-
-    Raises:
-        NotSetUp: The shop has none.
 
     Example:
         >>> notified_statuses(Shop(notify=["Delivered"]))
@@ -151,16 +112,8 @@ def for_scanning(
     """Return the parameters of flows that scan the shop's orders.
 
     They are the credentials, the orders (from Shopify if the shop has that block, else from its
-    file) and the reading options.
-
-    Args:
-        shop: The shop.
-        delivered: Whether the flow needs delivered orders.
-        unfulfilled: Whether the flow needs orders that are not shipped yet.
-
-    Raises:
-        NotSetUp: The block for Shopify leaves out orders that the flow needs.
-        InvalidInput: A block is missing.
+    file) and the reading options. If the flow needs delivered or unfulfilled orders and the block
+    for Shopify leaves them out, the deployment is left out.
     """
     orders = find_block_of_shop(ShopifyOrders, shop.name) or saved(OrderFile, shop)
     if delivered and isinstance(orders, ShopifyOrders) and not orders.include_delivered:
@@ -177,12 +130,7 @@ def for_scanning(
 
 
 def daily(cron: str, shop: Shop) -> Schedule:
-    """Return a cron schedule in the shop's time zone.
-
-    Example:
-        >>> daily("0 7 * * *", Shop(timezone="Europe/Berlin")).timezone
-        'Europe/Berlin'
-    """
+    """Return a cron schedule in the shop's time zone."""
     return Cron(cron, timezone=shop.timezone)
 
 
@@ -219,23 +167,24 @@ def deployment_of(
         schedule: When it runs.
         triggers: The events that start it.
         at_once: How many of its runs may run at the same time; further runs wait.
-
-    Raises:
-        InvalidInput: A rule's channel is not saved, so its secrets would be stored.
     """
-    blocks = _blocks_with_mode(parameters, shop)
-    switch, make_safe = _MODE if blocks else _READ_ONLY
+    senders = senders_of(parameters)
+    for block in senders.values():
+        _check_saved(block)
+    switch, make_safe = _MODE if senders else _READ_ONLY
     return flow.to_deployment(  # type: ignore[return-value]  # not in a loop
         name=shop.prefix + name,
         description=_DESCRIPTION.format(
             what=description.strip(),
-            switch=switch.format(name=shop.name, blocks=" and ".join(blocks)),
+            switch=switch.format(
+                name=shop.name, blocks=" and ".join(f"`{slug}`" for slug in senders)
+            ),
             starts="its schedule on this page" if schedule else "its trigger under *Automations*",
             make_safe=make_safe,
         ),
         parameters=dict(parameters),
-        schedule=replace(schedule, slug=SCHEDULE) if schedule else None,
-        triggers=[trigger.model_copy(update={"description": AS_IN_FLOWS}) for trigger in triggers],
+        schedule=schedule,
+        triggers=[*triggers],
         concurrency_limit=ConcurrencyLimitConfig(
             limit=at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
         ),
@@ -249,16 +198,23 @@ def deployment_of(
     )
 
 
-def _blocks_with_mode(parameters: Mapping[str, Any], shop: Shop) -> list[str]:
-    blocks = [f"`tracktor-mailer/{shop.name}`"] if parameters.get("mailer") else []
-    for channel in filter(None, channels_of(parameters.get("rules") or [])):
-        if not (name := saved_name(channel)):
-            raise InvalidInput(
-                "rules: a deployment needs a saved channel: run prefect-tracktor blocks, or save it"
-                ' in Prefect\'s UI, and write channel=HttpChannel.load("NAME") into the rule'
-            )
-        blocks.append(f"`{channel.get_block_type_slug()}/{name}`")
-    return blocks
+def senders_of(parameters: Mapping[str, Any]) -> dict[str, Mailer | HttpChannel]:
+    """Return a deployment's mailer and channels, whose modes decide whether messages go out."""
+    blocks = [parameters.get("mailer"), *channels_of(parameters.get("rules") or [])]
+    return {
+        f"{block.get_block_type_slug()}/{saved_name(block)}": block
+        for block in blocks
+        if isinstance(block, Mailer | HttpChannel)
+    }
+
+
+def _check_saved(block: Mailer | HttpChannel) -> None:
+    if not saved_name(block):
+        kind, field = type(block).__name__, "mailer" if isinstance(block, Mailer) else "rules"
+        raise InvalidInput(
+            f"{field}: a deployment needs a saved {kind}: run prefect-tracktor blocks, or save it"
+            f' in Prefect\'s UI, and write {kind}.load("NAME")'
+        )
 
 
 def _left_out_by_shopify(field: str, variable: str, shop: Shop) -> str:

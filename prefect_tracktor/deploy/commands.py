@@ -2,19 +2,16 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 from uuid import UUID
 
 import httpx
-from cyclopts import Parameter
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 
 from prefect_tracktor.deploy.apply import Registration, compare, left_over
-from prefect_tracktor.deploy.serve import claim, serve_until_stopped, stop
-from prefect_tracktor.deploy.shop import Shop, settings
+from prefect_tracktor.deploy.serve import claim, new_claim, serve_until_stopped, stop
+from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.deploy.shops import (
     Build,
     build_deployments,
@@ -28,42 +25,39 @@ from prefect_tracktor.setup.environment import (
     check_names,
     file_of,
     prefect_address,
+    settings,
     warnings,
 )
-from prefect_tracktor.setup.project import documents, folder_of, modules_of, variables_of
+from prefect_tracktor.setup.project import (
+    documents,
+    folder_of,
+    mistakes_located,
+    modules_of,
+    variables_of,
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """The deployments to serve or deploy.
+def serve(*, only: Names = (), shop: Names = ()) -> int:
+    """Run the deployments of flows/ from this process, on their schedules, until you stop it.
 
-    Attributes:
+    Args:
         only: Only these files of flows/, such as expired_exceptions.
         shop: Only these shops of flows/shops.py.
     """
-
-    only: Names = ()
-    shop: Names = ()
-
-
-Selected = Annotated[Selection, Parameter(name="*")]
-ALL = Selection()
-
-
-def serve(selection: Selected = ALL) -> int:
-    """Run the deployments of flows/ from this process, on their schedules, until you stop it."""
-    shops, functions = _read_flows(selection)
+    shops, functions = _read_flows(only, shop)
     with _prefect() as client:
-        deployments, not_set_up = build_deployments(shops, functions, selection.only)
+        deployments, not_set_up = build_deployments(shops, functions, only)
         this_process = Infrastructure()
         registrations = [compare(client, built, this_process) for built in deployments]
         served = _apply(registrations)
-        _print_left_over(client, selection, deployments, not_set_up)
+        if not only and not shop:  # files and shops that are not selected may define the others
+            _print_left_over(client, deployments, not_set_up)
         if not served:
             return 2
         _print_left_pools(registrations)
-        claimed = claim(client, served)
+        claimed = new_claim()
         try:
+            claim(client, served, claimed)
             serve_until_stopped(served)
         finally:
             stop(client, served, claimed)
@@ -71,9 +65,10 @@ def serve(selection: Selected = ALL) -> int:
 
 
 def deploy(
-    selection: Selected = ALL,
     *,
     work_pool: str,
+    only: Names = (),
+    shop: Names = (),
     image: str = "",
     pip_package: tuple[str, ...] = (),
     dry_run: bool = False,
@@ -81,16 +76,17 @@ def deploy(
     """Register the deployments of flows/ with a work pool, whose workers run them.
 
     Args:
-        selection: Which deployments, of which shops.
         work_pool: The work pool; create it first.
+        only: Only these files of flows/, such as expired_exceptions.
+        shop: Only these shops of flows/shops.py.
         image: The container image of the runs.
         pip_package: Install this package at the start of each run: the address of the wheel.
         dry_run: Show the changes, and change nothing.
     """
-    shops, functions = _read_flows(selection)
+    shops, functions = _read_flows(only, shop)
     with _prefect() as client:
         infrastructure = infrastructure_of(client, work_pool, image, pip_package)
-        deployments, not_set_up = build_deployments(shops, functions, selection.only)
+        deployments, not_set_up = build_deployments(shops, functions, only)
         accepted = [built for built in deployments if _is_accepted(built, infrastructure)]
         registrations = [compare(client, built, infrastructure) for built in accepted]
         if dry_run:
@@ -100,21 +96,24 @@ def deploy(
             done = len(registrations)
         else:
             done = len(_apply(registrations))
-        _print_left_over(client, selection, deployments, not_set_up)
+        if not only and not shop:  # files and shops that are not selected may define the others
+            _print_left_over(client, deployments, not_set_up)
         for remark in (*infrastructure.remarks, *infrastructure.remarks_on(accepted)):
             print(remark)
     return 2 if not_set_up or done < len(deployments) else 0
 
 
-def _read_flows(selection: Selection) -> tuple[Sequence[Shop], dict[str, Build]]:
+def _read_flows(only: Names, shop: Names) -> tuple[Sequence[Shop], dict[str, Build]]:
     variables = settings()
     if not folder_of("flows").is_relative_to(Path.cwd()):
         print("There is no flows/ here, so these are the built-in deployments. To edit them, have")
         print("prefect-tracktor init write them here.")
     modules = modules_of("flows")
     functions = build_functions(modules)
-    check_names(selection.only, functions, "deployment in flows/")
-    shops = select_shops(modules["shops"].shops(), selection.shop)
+    check_names(only, functions, "deployment in flows/")
+    with mistakes_located("flows/shops.py"):
+        defined = modules["shops"].shops()
+    shops = select_shops(defined, shop)
     for warning in warnings(file_of(None), variables, variables_of(documents())):
         print(f"Warning: {warning}")
     return shops, functions
@@ -166,12 +165,9 @@ def _print_left_pools(registrations: Collection[Registration]) -> None:
 
 def _print_left_over(
     client: SyncPrefectClient,
-    selection: Selection,
     deployments: Collection[RunnerDeployment],
     not_set_up: Collection[Shop],
 ) -> None:
-    if selection.only or selection.shop:
-        return  # files and shops that were not selected may define them
     desired = {deployment.full_name for deployment in deployments}
     for name in left_over(client, desired, ignored_tags=[shop.name for shop in not_set_up]):
         print(f"left over  {name}: no file in flows/ defines it with the current settings.")

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 from uuid import UUID
@@ -13,9 +13,8 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterId,
     FlowRunFilter,
+    FlowRunFilterDeploymentId,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
@@ -78,11 +77,13 @@ def serve_until_stopped(deployments: Mapping[UUID, RunnerDeployment]) -> None:
         return
 
 
-def claim(client: SyncPrefectClient, deployments: Iterable[UUID]) -> str:
+def new_claim() -> str:
+    """Name this process and its start."""
+    return f"{socket.gethostname()}, process {os.getpid()}{_SINCE}{datetime.now(UTC).isoformat()}"
+
+
+def claim(client: SyncPrefectClient, deployments: Iterable[UUID], claimed: str) -> None:
     """Record on deployments that this process serves them, and print which other process does."""
-    claimed = (
-        f"{socket.gethostname()}, process {os.getpid()}{_SINCE}{datetime.now(UTC).isoformat()}"
-    )
     others = set()
     for deployment_id in deployments:
         variables = client.read_deployment(deployment_id).job_variables
@@ -92,7 +93,6 @@ def claim(client: SyncPrefectClient, deployments: Iterable[UUID]) -> str:
     for other in sorted(others):
         print(f"Also served by {other}. If that process still runs, stop it, or restart it after")
         print("this one has ended: a process that ends pauses the deployments that it serves.")
-    return claimed
 
 
 def stop(client: SyncPrefectClient, deployments: Iterable[UUID], claimed: str) -> None:
@@ -135,25 +135,21 @@ def _reschedule_interrupted(
         started = run.state.timestamp if run.state else None
         if started is None or started < served_from or (served_until and started >= served_until):
             continue
-        state = client.read_flow_run(run.id).state
-        if state is None:
-            continue
-        crashed = state.is_crashed() and state.timestamp >= shutdown
-        if state.is_running() or state.is_pending() or crashed:
+        if run.state_type is not StateType.CRASHED or started >= shutdown:
             client.set_flow_run_state(run.id, AwaitingRetry(message=_INTERRUPTED))
             print(f"interrupted {run.name}: it starts again when {deployment.name} is served again")
 
 
-def _unfinished_runs(client: SyncPrefectClient, deployment_id: UUID) -> Iterator[FlowRun]:
+def _unfinished_runs(client: SyncPrefectClient, deployment_id: UUID) -> list[FlowRun]:
     """Read a deployment's unfinished and crashed runs, except those of work pools."""
-    deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
-    for state in (StateType.RUNNING, StateType.PENDING, StateType.CRASHED):
-        runs = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])))
-        for run in read_all(
-            client.read_flow_runs, deployment_filter=deployment, flow_run_filter=runs
-        ):
-            if run.work_pool_name is None:
-                yield run
+    states = [StateType.RUNNING, StateType.PENDING, StateType.CRASHED]
+    unfinished = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
+    )
+    # all pages at once, because a run that is scheduled again no longer counts for the next page
+    runs = read_all(client.read_flow_runs, flow_run_filter=unfinished)
+    return [run for run in runs if run.work_pool_name is None]
 
 
 def _start_of(claim: str) -> datetime:

@@ -1,6 +1,5 @@
 """Settings of a shop, from `flows/shops.py` or from environment variables."""
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from prefect_tracktor import InvalidInput, StatusStage
 from prefect_tracktor.saved_blocks import NAME_PATTERN, SHARED
-from prefect_tracktor.setup.environment import file_of, listed, read
+from prefect_tracktor.setup.environment import listed, settings
 from prefect_tracktor.sources.cells import flag_of
 
 
@@ -24,11 +23,6 @@ class Shop:
         announce_exceptions: Whether to emit an event for each parcel with a new exception.
         stages: The shop's own stages, youngest first; by default those in `flows/advance.py`.
         from_environment: Whether the settings come from `TRACKTOR_…` variables.
-
-    Example:
-        >>> from prefect_tracktor.deploy import Shop
-        >>> Shop("alpine", timezone="Europe/Zurich").prefix
-        'alpine-'
     """
 
     name: str = SHARED
@@ -71,13 +65,7 @@ class Shop:
 
 
 def shop_of_the_environment() -> Shop:
-    """Return the shop that environment variables describe, as they do its blocks.
-
-    A variable that is not set is read from the file `.env` in the working directory.
-
-    Raises:
-        InvalidInput: A variable has an invalid value.
-    """
+    """Return the shop that the environment and the file `.env` describe, as they do its blocks."""
     variables = settings()
     switch = "TRACKTOR_ANNOUNCE_EXCEPTIONS"
     try:
@@ -90,8 +78,3 @@ def shop_of_the_environment() -> Shop:
         announce_exceptions=announce_exceptions,
         from_environment=True,
     )
-
-
-def settings() -> dict[str, str]:
-    """Read the variables of the environment and of the file `.env` in the working directory."""
-    return read(file_of(None), os.environ)

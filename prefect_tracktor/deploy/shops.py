@@ -2,23 +2,27 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from difflib import get_close_matches
 from types import ModuleType
 
 from prefect.blocks.core import Block
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
+from pydantic import ValidationError
 
 from prefect_tracktor import Mailer, TracktorCredentials
-from prefect_tracktor.block import saved_name
-from prefect_tracktor.deploy.builders import saved
+from prefect_tracktor.deploy.apply import mark
+from prefect_tracktor.deploy.builders import saved, senders_of
 from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.errors import InvalidInput, NotSetUp
-from prefect_tracktor.rules import channels_of
+from prefect_tracktor.models import ShipmentStatus, status_key
 from prefect_tracktor.saved_blocks import blocks_loaded_once
 from prefect_tracktor.setup.environment import check_names
+from prefect_tracktor.validation import problems_of
 
 Build = Callable[[Shop], RunnerDeployment]
+
+_SIMILAR = 0.8
 
 
 def build_functions(modules: Mapping[str, ModuleType]) -> dict[str, Build]:
@@ -50,15 +54,16 @@ def build_deployments(
         prefix = f"{shop.name}: " if len(shops) > 1 else ""
         try:
             shop.check()
-            built = dict(_deployments(shop, functions, only, prefix))
-            _check_names(built | (_of_other_files(shop, functions, built) if only else {}))
+            built = dict(_build_all(shop, functions, only, prefix))
+            _check_names(built)
             _check_account(shop, accounts)
         except InvalidInput as error:
             not_set_up.append(shop)
             print(f"{prefix}NOT SET UP, none of its deployments was served or changed: {error}")
             continue
-        deployments += built.values()
-        for remark in _remarks(built.values(), shop):
+        selected = [built[name] for name in built if not only or name in only]
+        deployments += selected
+        for remark in _remarks(selected, shop):
             print(prefix + remark)
     return deployments, not_set_up
 
@@ -74,16 +79,6 @@ def _check_account(shop: Shop, accounts: dict[str, str]) -> None:
         )
 
 
-def _of_other_files(
-    shop: Shop, functions: Mapping[str, Build], built: Mapping[str, RunnerDeployment]
-) -> dict[str, RunnerDeployment]:
-    others = {}
-    for name in functions.keys() - built.keys():
-        with suppress(NotSetUp, InvalidInput):
-            others[name] = _build(functions[name], shop)
-    return others
-
-
 def _check_names(built: Mapping[str, RunnerDeployment]) -> None:
     """Refuse two files with one deployment name, such as a file and its copy."""
     files: dict[str, str] = {}
@@ -96,38 +91,56 @@ def _check_names(built: Mapping[str, RunnerDeployment]) -> None:
             )
 
 
-def _deployments(
+def _build_all(
     shop: Shop, functions: Mapping[str, Build], only: Sequence[str], prefix: str
 ) -> Iterator[tuple[str, RunnerDeployment]]:
-    for name in only or functions:
+    """Build the deployments of all files, since a name must be unique also among those not served.
+
+    Errors count only in the selected files.
+    """
+    for name, build in functions.items():
         try:
-            yield name, _build(functions[name], shop)
+            yield name, _build(f"flows/{name}.py", build, shop)
         except NotSetUp as hint:
-            if only:
+            if name in only:
                 raise InvalidInput(f"{name} cannot be served yet: {hint}") from None
-            print(f"{prefix}left out {name}: {hint}")
+            if not only:
+                print(f"{prefix}left out {name}: {hint}")
+        except InvalidInput:
+            if not only or name in only:
+                raise
 
 
-def _build(build: Build, shop: Shop) -> RunnerDeployment:
+def _build(file: str, build: Build, shop: Shop) -> RunnerDeployment:
     try:
-        return build(shop)
+        deployment = build(shop)
+    except ValidationError as invalid:
+        raise InvalidInput(f"{file}: {'; '.join(problems_of(invalid))}") from None
     except ValueError as error:
         # a block that the file loads itself does not exist; any other error is a bug
         if not isinstance(error.__cause__, ObjectNotFound):
             raise
         raise NotSetUp(str(error)) from None
+    if (count := len(deployment.schedules or [])) > 1:
+        raise InvalidInput(
+            f"{file} has {count} schedules: keep one, and add others in Prefect's UI"
+        )
+    mark(deployment)
+    return deployment
 
 
 def _remarks(deployments: Iterable[RunnerDeployment], shop: Shop) -> Iterator[str]:
-    """Name the block that orders come from, and the modes of the mailer and the channels."""
+    """Name the source of orders, probable typos, and the modes of the mailer and the channels."""
     parameters = [deployment.parameters for deployment in deployments]
-    orders = [values["orders"] for values in parameters if "orders" in values]
+    orders = [values.get("orders") for values in parameters]
     for slug in {type(block).get_block_type_slug() for block in orders if isinstance(block, Block)}:
         yield f"Orders come from the block {slug}/{shop.name}."
-    mailers = [values.get("mailer") for values in parameters]
-    for mode in {mailer.mode for mailer in mailers if isinstance(mailer, Mailer)}:
-        yield f"Emails: {mode.label}, as the block tracktor-mailer/{shop.name} says now."
-    rules = [rule for values in parameters for rule in values.get("rules") or []]
-    for channel in filter(None, channels_of(rules)):
-        slug = f"{channel.get_block_type_slug()}/{saved_name(channel)}"
-        yield f"Notices to {channel.host}: {channel.mode.label}, as the block {slug} says now."
+    built_in = [str(status) for status in ShipmentStatus]
+    for status in set(shop.notify):
+        similar = get_close_matches(key := status_key(status), built_in, n=1, cutoff=_SIMILAR)
+        if similar and key not in built_in:
+            yield f"{status!r} is no built-in status, and may be a typo: did you mean {similar[0]}?"
+    senders = [sender for values in parameters for sender in senders_of(values).items()]
+    for slug, block in dict(senders).items():
+        messages = "Emails" if isinstance(block, Mailer) else f"Notices to {block.host}"
+        yield f"{messages}: {block.mode.label}, as the block {slug} says now."

@@ -33,11 +33,10 @@ _log = logging.getLogger(__name__)
 
 
 class PostResult(Enum):
-    ACCEPTED = auto()
+    SENT = auto()  # Prefect accepted the event, or may have it
     REFUSED = auto()
     NOT_SENT = auto()
     FAILED = auto()  # the server failed, and may have the event
-    UNCERTAIN = auto()  # there was no response, or it was not the server's
 
 
 _RESULTS: dict[int, PostResult] = {
@@ -63,10 +62,10 @@ def send_events(events: Sequence[Event]) -> set[UUID]:
     Example:
         >>> import datetime as dt
         >>> from prefect_tracktor import Fulfillment
-        >>> from prefect_tracktor.events import exception_event
-        >>> parcel = Fulfillment(fulfillment_id=7, exception_status="expired")
+        >>> from prefect_tracktor.events import fulfillment_event
+        >>> parcel = Fulfillment(fulfillment_id=7, shipment_status="delivered")
         >>> now = dt.datetime.now(dt.UTC)
-        >>> event = exception_event(parcel, account=credentials.account, received=now)
+        >>> event = fulfillment_event(parcel, account=credentials.account, received=now)
         >>> send_events([event]) == {event.id}
         True
     """
@@ -135,15 +134,15 @@ async def _post(client: PrefectClient, events: Sequence[Event]) -> PostResult:
     except (httpx.HTTPError, OSError) as error:
         _log.warning("Prefect did not accept %d events: %s", len(events), reason_of(error))
         return _result_of(error)
-    return PostResult.ACCEPTED
+    return PostResult.SENT
 
 
 def _result_of(error: Exception) -> PostResult:
     if isinstance(error, httpx.HTTPStatusError):
-        return _RESULTS.get(error.response.status_code, PostResult.UNCERTAIN)
+        return _RESULTS.get(error.response.status_code, PostResult.SENT)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return PostResult.NOT_SENT
-    return PostResult.UNCERTAIN
+    return PostResult.SENT
 
 
 def reason_of(error: Exception) -> str:

@@ -98,8 +98,8 @@ def status_slug(status: str | None) -> str:
     """Return a status, as the API gives it or by its label, in the form that event names use.
 
     The form has the status's letters and digits, of any script, in lower case, with one underscore
-    between words. It is `pre_transit` [inferred] without a status, and `custom` for one without
-    letters.
+    between words, 60 characters at most. It is `pre_transit` [inferred] without a status, and
+    `custom` for one without letters.
 
     Example:
         >>> [status_slug(status) for status in ("in_transit", "Gravur läuft!", None)]
@@ -107,7 +107,8 @@ def status_slug(status: str | None) -> str:
     """
     if not status:
         return NO_STATUS
-    return status_key(str(status)[:SLUG_LENGTH]) or UNNAMED_STATUS
+    # shortened last, so that a status and its key have one name
+    return status_key(status[:LINE_LENGTH])[:SLUG_LENGTH].strip("_") or UNNAMED_STATUS
 
 
 def event_name(kind: Kind, status: str | None) -> str:
@@ -180,59 +181,7 @@ def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetim
         >>> fulfillment_event(parcel, account="b6ef35fe18ed39251365", received=now).event
         'tracktor.fulfillment.delivered'
     """
-    status = parcel.shown_status
-    reached = parcel.last_reached(status or NO_STATUS) or _latest_time(parcel)
-    event = event_name(Kind.FULFILLMENT, status)
-    return _parcel_event(parcel, event, account, received=received, reached=reached, since=reached)
-
-
-def exception_event(parcel: Fulfillment, *, account: str, received: dt.datetime) -> Event:
-    """Return the event for a parcel's exception, which has no webhook, so a scan has to find it.
-
-    Its id is the same for the same parcel, exception status and latest step. `received` is when it
-    was found, because the API does not say when it began.
-
-    Raises:
-        InvalidInput: The parcel has no exception.
-
-    Example:
-        >>> parcel = Fulfillment(fulfillment_id=7, exception_status="expired")
-        >>> now = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
-        >>> exception_event(parcel, account="b6ef35fe18ed39251365", received=now).event
-        'tracktor.fulfillment.exception.expired'
-    """
-    if not parcel.exception_status:
-        raise InvalidInput(f"fulfillment {parcel.fulfillment_id} has no exception_status")
-    event = condition_event_name(f"exception:{parcel.exception_status}")
-    since = _latest_time(parcel)
-    return _parcel_event(parcel, event, account, received=received, reached=None, since=since)
-
-
-def condition_event(
-    order: Order, condition: Condition, *, account: str, received: dt.datetime
-) -> Event:
-    """Return the event for a condition that `conditions_of` finds of an order or its parcels.
-
-    Its id is the same for the same parcel or order, condition and start of the condition.
-
-    Example:
-        >>> parcel = Fulfillment(fulfillment_id=7)
-        >>> order = Order(order_id=1, fulfillments=[parcel])
-        >>> now = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
-        >>> condition_event(order, Condition("stalled", parcel), account="a", received=now).event
-        'tracktor.fulfillment.delay.stalled'
-    """
-    parcel = condition.parcel
-    if parcel and condition.kind == "exception":
-        return exception_event(parcel, account=account, received=received)
-    if parcel and condition.kind == "status":
-        return fulfillment_event(parcel, account=account, received=received)
-    if condition.kind == "status":
-        return order_event(order, account=account, received=received)
-    event, since = condition_event_name(condition.name), condition.since
-    if parcel:
-        return _parcel_event(parcel, event, account, received=received, reached=since, since=since)
-    return _order_event(order, event, account, received=received, reached=since)
+    return _parcel_reached(parcel, parcel.shown_status, account, received)
 
 
 def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
@@ -248,24 +197,77 @@ def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
         >>> order_event(order, account="b6ef35fe18ed39251365", received=now).event
         'tracktor.order.in_transit'
     """
-    status = least_advanced([str(status) for status in order.statuses])
-    times = [parcel.last_reached(status or NO_STATUS) for parcel in order.fulfillments]
-    reached = max(filter(None, times), default=None)
-    event = event_name(Kind.ORDER, status)
-    return _order_event(order, event, account, received=received, reached=reached)
+    return _order_reached(order, least_advanced(order.statuses), account, received)
 
 
-def _order_event(
-    order: Order, event: str, account: str, *, received: dt.datetime, reached: dt.datetime | None
+def condition_event(
+    order: Order, condition: Condition, *, account: str, received: dt.datetime
 ) -> Event:
-    status = least_advanced([str(status) for status in order.statuses])
-    return _event(
-        event,
+    """Return the event for a condition that `conditions_of` finds of an order or its parcels.
+
+    Its id is the same for the same parcel or order, condition and start of the condition. The API
+    does not say when an exception began, so such an event occurs when it is found, and its id
+    depends on the parcel's latest step.
+
+    Example:
+        >>> parcel = Fulfillment(fulfillment_id=7)
+        >>> order = Order(order_id=1, fulfillments=[parcel])
+        >>> now = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
+        >>> condition_event(order, Condition("stalled", parcel), account="a", received=now).event
+        'tracktor.fulfillment.delay.stalled'
+    """
+    parcel, since = condition.parcel, condition.since
+    if condition.kind == "status":
+        # an order may be delivered although its parcel is not, and may have several custom statuses
+        written = [parcel.shown_status] if parcel else order.statuses
+        status = next((s for s in written if s and status_key(s) == condition.key), condition.key)
+        if parcel:
+            return _parcel_reached(parcel, status, account, received)
+        return _order_reached(order, status, account, received)
+    event, occurred = condition_event_name(condition.name), _occurred(since, received)
+    if parcel is None:
+        about = _about_order(order, least_advanced(order.statuses))
+    else:
+        about = _about_parcel(parcel, parcel.shown_status)
+        if condition.kind == "exception":
+            since, occurred = _latest_time(parcel), received
+    return _event(event, about, account, since=since, occurred=occurred)
+
+
+def _parcel_reached(
+    parcel: Fulfillment, status: str | None, account: str, received: dt.datetime
+) -> Event:
+    event, about = event_name(Kind.FULFILLMENT, status), _about_parcel(parcel, status)
+    since = parcel.last_reached(status or NO_STATUS) or _latest_time(parcel)
+    return _event(event, about, account, since=since, occurred=_occurred(since, received))
+
+
+def _order_reached(order: Order, status: str | None, account: str, received: dt.datetime) -> Event:
+    event, about = event_name(Kind.ORDER, status), _about_order(order, status)
+    times = [parcel.last_reached(status or NO_STATUS) for parcel in order.fulfillments]
+    since = max(filter(None, times), default=None)
+    return _event(event, about, account, since=since, occurred=_occurred(since, received))
+
+
+def least_advanced(statuses: Sequence[str]) -> str | None:
+    """Return the status of an order with parcels of these statuses."""
+    custom = [status for status in statuses if status not in KNOWN_STATUSES]
+    return next(iter([*custom, *(known for known in KNOWN_STATUSES if known in statuses)]), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """The parts of an event that describe its parcel or order."""
+
+    subject: Subject
+    name: str | None
+    payload: dict[str, Any]
+    related: Sequence[dict[str, str]] = ()
+
+
+def _about_order(order: Order, status: str | None) -> _About:
+    return _About(
         Subject(Kind.ORDER, order.order_id),
-        account,
-        received=received,
-        reached=reached,
-        since=reached,
         name=_line(order.order_name),
         payload={
             "order_id": order.order_id,
@@ -278,21 +280,7 @@ def _order_event(
     )
 
 
-def least_advanced(statuses: Sequence[str]) -> str | None:
-    """Return the status of an order with parcels of these statuses."""
-    custom = [status for status in statuses if status not in KNOWN_STATUSES]
-    return next(iter([*custom, *(known for known in KNOWN_STATUSES if known in statuses)]), None)
-
-
-def _parcel_event(
-    parcel: Fulfillment,
-    event: str,
-    account: str,
-    *,
-    received: dt.datetime,
-    reached: dt.datetime | None,
-    since: dt.datetime | None,
-) -> Event:
+def _about_parcel(parcel: Fulfillment, status: str | None) -> _About:
     order_name = _line(parcel.order_name)
     order_resource = Subject(Kind.ORDER, parcel.order_id).resource_id if parcel.order_id else ""
     order = {
@@ -300,21 +288,16 @@ def _parcel_event(
         "prefect.resource.role": "order",
         "prefect.resource.name": order_name or order_resource,
     }
-    return _event(
-        event,
+    return _About(
         Subject(Kind.FULFILLMENT, parcel.fulfillment_id),
-        account,
-        received=received,
-        reached=reached,
-        since=since,
         name=f"{order_name}, parcel {parcel.fulfillment_id}" if order_name else None,
         related=[order] if order_resource else [],
         payload={
             "order_id": parcel.order_id,
             "fulfillment_id": parcel.fulfillment_id,
             "order_name": order_name,
-            **_readable([parcel], parcel.order_id, parcel.shown_status),
-            "shipment_status": _line(parcel.shown_status) or NO_STATUS,
+            **_readable([parcel], parcel.order_id, status),
+            "shipment_status": _line(status) or NO_STATUS,
             "exception_status": _line(parcel.exception_status),
             "exception_label": _line(exception_label(parcel.exception_status or "")),
             "carrier": _line(parcel.carrier.slug) if parcel.carrier else None,
@@ -336,34 +319,29 @@ def _readable(
 
 
 def _event(
-    event: str,
-    subject: Subject,
-    account: str,
-    *,
-    received: dt.datetime,
-    reached: dt.datetime | None,
-    since: dt.datetime | None,
-    name: str | None,
-    payload: dict[str, Any],
-    related: Sequence[dict[str, str]] = (),
+    event: str, about: _About, account: str, *, since: dt.datetime | None, occurred: dt.datetime
 ) -> Event:
-    """Make an event that occurred at `reached`; its id depends on event, subject and `since`."""
-    resource = {
-        "prefect.resource.id": subject.resource_id,
-        "prefect.resource.name": name or subject.resource_id,
-    }
+    """Make an event; its id depends on event, subject and `since`."""
+    subject = about.subject
     shop = {"prefect.resource.id": shop_resource_id(account), "prefect.resource.role": "shop"}
     moment = str((since - _EPOCH) // dt.timedelta(microseconds=1)) if since else ""
     return Event.model_validate(
         {
             "id": uuid5(_NAMESPACE, "\n".join((account, event, str(subject.id), moment))),
             "event": event,
-            "occurred": reached if reached and _FIRST_TIME < reached < received else received,
-            "resource": resource,
-            "related": [*related, shop],
-            "payload": payload,
+            "occurred": occurred,
+            "resource": {
+                "prefect.resource.id": subject.resource_id,
+                "prefect.resource.name": about.name or subject.resource_id,
+            },
+            "related": [*about.related, shop],
+            "payload": about.payload,
         }
     )
+
+
+def _occurred(since: dt.datetime | None, received: dt.datetime) -> dt.datetime:
+    return since if since and _FIRST_TIME < since < received else received
 
 
 def _latest_time(parcel: Fulfillment) -> dt.datetime | None:

@@ -38,7 +38,7 @@ class UnfitResponse(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service's words in error messages: its name, and what to check when it refuses a call."""
+    """The texts of error messages about a service: its name, and advice for each refusal."""
 
     name: str
     address: str
@@ -91,7 +91,7 @@ class Response:
 
 
 def parse_response(api_call: ApiCall[T], response: Response, *, secrets: tuple[str, ...] = ()) -> T:
-    """Read a response, or raise the error that it stands for."""
+    """Parse a response, or raise its error."""
     if not HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES:
         raise _refusal(api_call, response, (*secrets, *api_call.secrets))
     if not response.body.strip() and api_call.may_be_empty:
@@ -107,7 +107,7 @@ def parse_response(api_call: ApiCall[T], response: Response, *, secrets: tuple[s
             f"{'.'.join(map(str, error['loc']))}: {error['type']}" for error in invalid.errors()[:3]
         )
     except (ValueError, TypeError, KeyError, AttributeError) as unexpected:
-        # the words of our own checks only: those of a library may quote the customer's data
+        # only messages of our own checks: a library's may quote customer data
         problem = str(unexpected) if isinstance(unexpected, UnfitResponse) else "unexpected form"
     raise InvalidResponse(
         f"{api_call.request_line}: unexpected response ({problem}). It was ignored."
@@ -193,7 +193,7 @@ def _meaning(service: Service, status_code: int) -> tuple[type[TracktorError], s
         case _:
             return (
                 InvalidResponse,
-                f"{name} answered with a redirect or an unknown status",
+                f"{name} responded with a redirect or an unknown status",
                 f"Check {service.address}.",
             )
 

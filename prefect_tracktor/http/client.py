@@ -11,6 +11,7 @@ import httpx
 
 from prefect_tracktor.http import blocking
 from prefect_tracktor.http.call import Response
+from prefect_tracktor.http.proxies import proxy_errors
 
 _SECONDS_TO_CONNECT = 10
 _LONGEST_RESPONSE = 64 * 1024
@@ -34,10 +35,11 @@ class HttpClient:
     """HTTP client for sync code, which keeps its connection for many requests."""
 
     def __init__(self, *, seconds: float) -> None:
-        # what a response about one customer sets is not sent along with the next request
+        # a cookie from a response about one customer must not be sent with the next request
         no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         timeout = httpx.Timeout(None, connect=_SECONDS_TO_CONNECT)
-        self._client = httpx.AsyncClient(timeout=timeout, cookies=no_cookies)
+        with proxy_errors():
+            self._client = httpx.AsyncClient(timeout=timeout, cookies=no_cookies)
         self._seconds = seconds
 
     def __enter__(self) -> Self:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pyrate_limiter import Limiter
 
 _limiters: dict[tuple[str, float], "Limiter"] = {}
-_lock = threading.Lock()  # a cache decorator would let two threads make two of a kind
+_lock = threading.Lock()  # with a cache decorator, two threads could make two for one account
 
 
 class TransportLimits(BaseModel):

@@ -16,13 +16,8 @@ import httpx
 from prefect_tracktor.errors import TEMPORARY, NotFound, TracktorError
 from prefect_tracktor.http.call import ApiCall, parse_response
 from prefect_tracktor.http.limits import TransportLimits
-from prefect_tracktor.http.transport import (
-    Connections,
-    HttpxTransport,
-    Transport,
-    exchange,
-    proxy_for,
-)
+from prefect_tracktor.http.proxies import proxy_for
+from prefect_tracktor.http.transport import Connections, HttpxTransport, Transport, exchange
 
 T = TypeVar("T")
 Logger = logging.Logger | logging.LoggerAdapter[Any]
@@ -119,21 +114,20 @@ class Session:
         give_up_at = time.monotonic() + limits.retry_budget_seconds
 
         def pause(error: Exception) -> bool | float:
-            if not _is_retryable(api_call, error):
+            if not isinstance(error, TEMPORARY) or limits.max_attempts == 1:
                 return False
-            if limits.max_attempts > 1:
-                self._log_waiting(error)
-            wait = error.retry_after if isinstance(error, TracktorError) else None
-            if wait is None:
-                return True
-            # all clients got the same time: spread their return, never before it
-            seconds = wait.total_seconds() * random.uniform(1, 1.1) + random.uniform(0, 0.5)  # noqa: S311  # not a secret
-            return seconds if time.monotonic() + seconds <= give_up_at else False
+            if error.may_have_arrived and not api_call.idempotent:
+                return False
+            seconds = _requested_wait(error)
+            if time.monotonic() + seconds >= give_up_at:
+                return False
+            self._log_waiting(error)
+            return seconds or True
 
         return stamina.retry_context(
             on=pause,
             attempts=limits.max_attempts,
-            timeout=limits.retry_budget_seconds or None,
+            timeout=None,  # `pause` ends it
             wait_initial=0.25,
             wait_max=20.0,
             wait_jitter=1.0,
@@ -161,8 +155,11 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
 
 
-def _is_retryable(api_call: ApiCall[Any], error: Exception) -> bool:
-    return isinstance(error, TEMPORARY) and (api_call.idempotent or not error.may_have_arrived)
+def _requested_wait(error: TracktorError) -> float:
+    if error.retry_after is None:
+        return 0
+    # all clients got the same time: spread their return, never before it
+    return error.retry_after.total_seconds() * random.uniform(1, 1.1) + random.uniform(0, 0.5)  # noqa: S311  # not a secret
 
 
 def _is_of_other_code(record: logging.LogRecord) -> bool:

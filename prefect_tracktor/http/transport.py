@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, cast
-from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import httpcore
@@ -44,11 +43,11 @@ class Connections:
     # httpcore's pool only makes the connections. If it kept them, it would compare each with all
     # others at every request: with 32 of them, six times the work of the request itself.
 
-    def __init__(self, origin: httpcore.Origin, *, proxy: str | None = None) -> None:
+    def __init__(self, origin: httpcore.Origin, *, proxy: httpx.Proxy | None) -> None:
         self._origin = origin
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=_tls_context(),
-            proxy=_proxy(proxy) if proxy else None,
+            proxy=_httpcore_proxy(proxy) if proxy else None,
             keepalive_expiry=_KEPT_ALIVE_SECONDS,
         )
         self._idle: list[httpcore.AsyncConnectionInterface] = []
@@ -156,7 +155,7 @@ def _error(
         return truncated(api_call, status, "its response was cut off")
     service = api_call.service
     slow = isinstance(error, TimeoutError | httpcore.TimeoutException)
-    problem = "did not answer in time" if slow else "could not be reached"
+    problem = "did not respond in time" if slow else "could not be reached"
     return APIConnectionError(
         f"{api_call.request_line}: {service.name} {problem} ({type(error).__name__}). Check the"
         f" network, proxy settings and {service.address}; if these are right, try again later.",
@@ -180,11 +179,12 @@ class Body:
         codings = [word for word in header.replace(",", " ").lower().split() if word != "identity"]
         if not codings:
             return None
-        if len(codings) > 1 or codings[0] not in _CODINGS:
-            if not self._is_error:
-                raise self._unreadable("is compressed otherwise than once with gzip or deflate")
-            self._limit = 0
-        return zlib.decompressobj(_GZIP_OR_ZLIB)
+        if len(codings) == 1 and codings[0] in _CODINGS:
+            return zlib.decompressobj(_GZIP_OR_ZLIB)
+        if not self._is_error:
+            raise self._unreadable("is compressed otherwise than once with gzip or deflate")
+        self._limit = 0  # the status is enough
+        return None
 
     def add(self, part: bytes) -> bool:
         """Take the next part; return whether to read on."""
@@ -224,15 +224,7 @@ def _tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def proxy_for(url: httpx.URL) -> str | None:
-    """Return the proxy that the environment sets for an address."""
-    proxies = getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    return None if proxy is None or proxy_bypass(url.host) else proxy
-
-
-def _proxy(address: str) -> httpcore.Proxy:
-    proxy = httpx.Proxy(address)
+def _httpcore_proxy(proxy: httpx.Proxy) -> httpcore.Proxy:
     return httpcore.Proxy(
         url=httpcore.URL(
             scheme=proxy.url.raw_scheme,

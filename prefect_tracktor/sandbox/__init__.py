@@ -19,18 +19,13 @@ from prefect_tracktor.sandbox.movement import Movement, MovementStep, Moving
 from prefect_tracktor.sandbox.process import RunningSandbox, sandbox_process
 from prefect_tracktor.sandbox.response_format import ResponseFormat
 from prefect_tracktor.sandbox.server import API_KEY, UUID, Sandbox
-from prefect_tracktor.sandbox.shop import (
-    RefusedValue,
-    Shop,
-    StatusChange,
-    TrackingEvent,
-    UnknownId,
-)
+from prefect_tracktor.sandbox.shop import Arrival, RefusedValue, Shop, StatusChange, UnknownId
 from prefect_tracktor.sandbox.shopify import Shopify, ShopifyRules
 
 __all__ = [
     "API_KEY",
     "UUID",
+    "Arrival",
     "Delivery",
     "Fault",
     "Faults",
@@ -48,7 +43,6 @@ __all__ = [
     "Shopify",
     "ShopifyRules",
     "StatusChange",
-    "TrackingEvent",
     "UnknownId",
     "sandbox_process",
 ]

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.types import Port
+from cyclopts.validators import Number
+from pydantic import ValidationError
 
 from prefect_tracktor.sandbox import (
     UUID,
@@ -24,10 +27,11 @@ from prefect_tracktor.sandbox import (
     Sandbox,
     Shop,
 )
-from prefect_tracktor.validation import checked_uuid
+from prefect_tracktor.sandbox.server import STATE_PATH
+from prefect_tracktor.validation import checked_uuid, problems_of
 
 _WRITTEN_BY_US = "# written by prefect-tracktor sandbox\n"
-_MOVEMENT = Group("Parcels that move by themselves", sort_key=1)
+_MOVEMENT = Group("Moving parcels", sort_key=1)
 _FAULTS = Group("Injected faults", sort_key=2)
 _FORMAT = Group("Format of the responses", sort_key=3)
 
@@ -67,8 +71,8 @@ class Options:
     just_ready: int = 0
     today: bool = False
     uuid: str = UUID
-    port: int = 0
-    smtp_port: int = 0
+    port: Port = 0
+    smtp_port: Port = 0
     mailbox: Path | None = None
     csv: Path | None = None
     prepared: bool = False
@@ -85,9 +89,9 @@ def serve(
     *,
     moving: Annotated[bool, Parameter(group=_MOVEMENT)] = False,
     movement: Annotated[Movement | None, Parameter(name="*", group=_MOVEMENT)] = None,
-    fail_rate: Annotated[float, Parameter(group=_FAULTS)] = 0.0,
+    fail_rate: Annotated[float, Parameter(group=_FAULTS, validator=Number(gte=0, lte=1))] = 0.0,
     faults: Annotated[Faults | None, Parameter(name="*", group=_FAULTS)] = None,
-    answers: Annotated[ResponseFormat | None, Parameter(name="*", group=_FORMAT)] = None,
+    response_format: Annotated[ResponseFormat | None, Parameter(name="*", group=_FORMAT)] = None,
 ) -> None:
     """Start the sandbox, print its addresses and credentials, and serve until it is stopped.
 
@@ -97,7 +101,7 @@ def serve(
         movement: The movement, with `moving`.
         fail_rate: Probability that a request fails, over all kinds of faults.
         faults: The injected faults.
-        answers: The format of the responses.
+        response_format: The format of the responses.
     """
     shop = Shop(
         orders=options.orders,
@@ -113,12 +117,11 @@ def serve(
     if moving:
         movement.steps(shop)  # fails before anything starts, if too few parcels can move
     given = faults.model_dump(exclude_unset=True) if faults else {}
-    mail = MailServer(port=options.smtp_port, keep_in=options.mailbox)
+    mail = MailServer(port=options.smtp_port, folder=options.mailbox)
     tracktor = Sandbox(
         shop,
         faults=Faults.everything(fail_rate, **given | {"seed": options.seed}),
-        answers=answers,
-        mail=mail,
+        response_format=response_format,
         port=options.port,
         uuid=checked_uuid(options.uuid),
     )
@@ -157,7 +160,7 @@ def _enter(
     try:
         servers.enter_context(server)
     except OSError as error:
-        if not port:
+        if not port or error.filename:  # a folder for messages, which the command names
             raise
         raise ValueError(
             f"{option}: port {port} cannot be used ({error.strerror}); leave it out"
@@ -175,11 +178,14 @@ def _check_env_file(path: Path | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command, print what is wrong without a traceback, and return the exit status."""
+    """Run the command, print errors without a traceback, and return the exit status."""
     try:
         app(arguments, exit_on_error=False, result_action="return_value")
     except CycloptsError:
         return 2  # cyclopts has printed the reason
+    except ValidationError as invalid:
+        print(*problems_of(invalid), sep="\n", file=sys.stderr)
+        return 2
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -197,7 +203,7 @@ def _running(tracktor: Sandbox, mail: MailServer) -> RunningSandbox:
         shopify_access_token=tracktor.shopify_access_token,
         smtp_host=mail.host,
         smtp_port=mail.port,
-        about_url=f"{tracktor.shopify_url}/_sandbox",
+        state_url=f"{tracktor.shopify_url}{STATE_PATH}",
         order_ids=tracktor.shop.order_ids,
     )
 
@@ -220,7 +226,7 @@ def _print_introduction(running: RunningSandbox, shop: Shop, options: Options) -
         "orders export": options.csv or "none (--csv FILE writes one)",
         "example order": example,
         "access token": f"{running.shopify_access_token} (instead of SHOPIFY_CLIENT_...)",
-        "state": f"{running.about_url}/state and {running.about_url}/messages",
+        "state": running.state_url,
     }.items():
         print(f"  {name:<15}{value}")
     if options.env_file:

@@ -3,10 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
-from ipaddress import ip_address
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import aiohttp
 from pydantic_core import to_json
@@ -15,6 +12,7 @@ from prefect_tracktor.models import ShipmentStatus
 from prefect_tracktor.sandbox.faults import Fault, FaultInjector
 from prefect_tracktor.sandbox.response_format import ResponseFormat
 from prefect_tracktor.sandbox.shop import ChangedOrder
+from prefect_tracktor.validation import is_loopback, parsed_address
 
 _CONCURRENCY_PER_ADDRESS = 8
 _MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 2.0
@@ -26,13 +24,12 @@ class Delivery(NamedTuple):
     """The outcome of a webhook delivery.
 
     `status` is the receiver's last response; `None` if it could not be reached, or if the delivery
-    was lost by an injected fault. `message` is a number that both copies of a duplicated delivery
-    share. `fulfillment_id` is `None` for a delivery of an order. `fault` is the injected fault, for
-    a duplicated delivery only of the second copy. `attempts` is how often it was sent: 0 if it
-    was lost.
+    was lost by an injected fault. `fulfillment_id` is `None` for a delivery of an order. `fault` is
+    the injected fault, for a duplicated delivery only of the second copy. `attempts` is how often
+    it was sent: 0 if it was lost.
 
     Example:
-        >>> Delivery(webhook_id=1, topic="order/all", address="http://127.0.0.1/", status=200).taken
+        >>> Delivery(1, "order/all", "http://127.0.0.1/", status=200).is_accepted
         True
     """
 
@@ -40,7 +37,6 @@ class Delivery(NamedTuple):
     topic: str
     address: str
     status: int | None = None
-    message: int = 1
     order_id: int | None = None
     fulfillment_id: int | None = None
     status_key: str = ""
@@ -48,7 +44,7 @@ class Delivery(NamedTuple):
     attempts: int = 0
 
     @property
-    def taken(self) -> bool:
+    def is_accepted(self) -> bool:
         """Whether the receiver accepted it."""
         return self.status is not None and 200 <= self.status < 300
 
@@ -61,7 +57,6 @@ class Deliveries:
         self.running: set[asyncio.Task[None]] = set()
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
         self._locks: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._messages = 0
 
     def post(
         self,
@@ -71,25 +66,22 @@ class Deliveries:
         injector: FaultInjector,
     ) -> None:
         """Deliver a change to each webhook with a matching topic, with injected faults."""
-        wrapped = {"wrapped": response_format.wrapped_deliveries}
-        delivery_format = response_format.model_copy(update=wrapped)
+        bare = response_format.model_copy(update={"wrapped": False})
         for hook in webhooks:
-            for name, subject in _subjects(hook["topic"], changed):
+            for subject in _subjects(hook["topic"], changed):
                 if not _is_on_this_machine(hook["address"]):
                     _log.warning(
                         "webhook %s is not delivered: the sandbox only posts to this machine",
                         hook["id"],
                     )
                     continue
-                self._messages += 1
                 delivery = Delivery(
                     *(hook["id"], hook["topic"], hook["address"]),
-                    message=self._messages,
                     order_id=subject["order_id"],
                     fulfillment_id=subject.get("fulfillment_id"),
                     status_key=changed.status_key,
                 )
-                self._send(delivery, to_json(delivery_format.shaped(name, subject)), injector)
+                self._send(delivery, to_json(bare.shaped("", subject)), injector)
 
     async def wait(self) -> None:
         while self.running:
@@ -131,7 +123,7 @@ class Deliveries:
             while True:
                 status = await self._attempt(delivery.address, body)
                 delivery = delivery._replace(status=status, attempts=delivery.attempts + 1)
-                if delivery.taken or loop.time() + pause > deadline:
+                if delivery.is_accepted or loop.time() + pause > deadline:
                     break
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _MAX_PAUSE_SECONDS)
@@ -149,21 +141,14 @@ class Deliveries:
 
 
 def _is_on_this_machine(address: str) -> bool:
-    try:
-        host = urlsplit(address).hostname or ""
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    url = parsed_address(address)
+    return url is not None and is_loopback(url.host)
 
 
-def _subjects(topic: str, changed: ChangedOrder) -> Iterator[tuple[str, dict[str, Any]]]:
+def _subjects(topic: str, changed: ChangedOrder) -> list[dict[str, Any]]:
     subject, _, event = topic.partition("/")
     # a ready order is not in transit yet [inferred]
     is_ready = changed.status_key == ShipmentStatus.ORDER_READY
     if event not in {"all", "pre_transit" if is_ready else changed.status_key}:
-        return
-    if subject == "order":
-        yield "order", changed.order
-    else:
-        for parcel in changed.moved:
-            yield "fulfillment", parcel
+        return []
+    return [changed.order] if subject == "order" else changed.moved

@@ -23,13 +23,12 @@ class Fault(StrEnum):
     DROPPED = "dropped"
     TRUNCATED = "truncated"
     NOT_JSON = "not_json"
-    STALLED = "stalled"
     DUPLICATED = "duplicated"
     REORDERED = "reordered"
     LOST = "lost"
 
 
-REQUEST_FAULTS, DELIVERY_FAULTS = tuple(Fault)[:6], tuple(Fault)[6:]
+REQUEST_FAULTS, DELIVERY_FAULTS = tuple(Fault)[:5], tuple(Fault)[5:]
 
 
 class Faults(BaseModel):
@@ -50,13 +49,11 @@ class Faults(BaseModel):
         truncated: Probability of half a body. Half of these end the connection early; the others
             look complete.
         not_json: Probability of a 200 with a web page or with plain text.
-        stalled: Probability of half a body and then silence.
-        stall_seconds: How long the silence lasts, if the client waits.
         duplicated: Probability that a delivery is sent twice: half of the copies at once, and half
             later.
         reordered: Probability that a delivery is delayed, so that later ones arrive before it.
         lost: Probability that a delivery is not sent at all.
-        held_back_seconds: The longest delay of a duplicated or reordered delivery; the shortest of
+        max_delay_seconds: The longest delay of a duplicated or reordered delivery; the shortest of
             a reordered one is half of it.
         patience_seconds: How long an unaccepted delivery is retried, after pauses that grow from
             0.1 to 2 seconds.
@@ -79,12 +76,10 @@ class Faults(BaseModel):
     dropped: float = Field(default=0.0, ge=0, le=1)
     truncated: float = Field(default=0.0, ge=0, le=1)
     not_json: float = Field(default=0.0, ge=0, le=1)
-    stalled: float = Field(default=0.0, ge=0, le=1)
-    stall_seconds: float = Field(default=30.0, gt=0)
     duplicated: float = Field(default=0.0, ge=0, le=1)
     reordered: float = Field(default=0.0, ge=0, le=1)
     lost: float = Field(default=0.0, ge=0, le=1)
-    held_back_seconds: float = Field(default=0.5, ge=0)
+    max_delay_seconds: float = Field(default=0.5, ge=0)
     patience_seconds: float = Field(default=10.0, ge=0)
 
     @model_validator(mode="after")
@@ -97,21 +92,20 @@ class Faults(BaseModel):
 
     @classmethod
     def everything(cls, rate: float = 0.2, *, seed: int = 1, **further: Any) -> Self:
-        """Return all kinds of faults of requests, equally often, except `stalled`, which is slow.
+        """Return all kinds of faults of requests, equally often.
 
         Args:
             rate: The probability that a request has a fault.
             seed: Random seed.
             **further: Other fields of `Faults`.
         """
-        kinds = [kind for kind in REQUEST_FAULTS if kind is not Fault.STALLED]
-        shares = {str(kind): rate / len(kinds) for kind in kinds}
+        shares = {str(kind): rate / len(REQUEST_FAULTS) for kind in REQUEST_FAULTS}
         return cls.model_validate(shares | {"seed": seed} | further)
 
 
 @dataclass(frozen=True)
 class InjectedFault:
-    """The fault of a request or delivery, if any, and how it shows."""
+    """The fault of a request or delivery, if any, and its form."""
 
     kind: Fault | None
     is_processed: bool = True
@@ -139,9 +133,9 @@ class FaultInjector:
         drawn, late = self._deliveries.random(), self._deliveries.random()
         kind, delay = self._kind(DELIVERY_FAULTS, drawn), 0.0
         if kind is Fault.REORDERED:
-            delay = self.faults.held_back_seconds * (1 + late) / 2
+            delay = self.faults.max_delay_seconds * (1 + late) / 2
         elif kind is Fault.DUPLICATED and late < 0.5:
-            delay = self.faults.held_back_seconds * late * 2
+            delay = self.faults.max_delay_seconds * late * 2
         return InjectedFault(kind, delay_seconds=delay)
 
     def _kind(self, kinds: Sequence[Fault], drawn: float) -> Fault | None:

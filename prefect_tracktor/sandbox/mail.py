@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from weakref import WeakSet
 
@@ -85,7 +86,8 @@ class MailServer(BackgroundServer):
     Args:
         port: The port; 0 takes a free one.
         faults: The injected faults; can be replaced at any time.
-        keep_in: A folder to which every message is also written as a file.
+        folder: A folder to which every message is also written as a file; files that are there
+            already stay.
         login: The required user name and password; by default none are required, and any are
             accepted.
         starttls: The context for STARTTLS, which is offered with it.
@@ -105,7 +107,7 @@ class MailServer(BackgroundServer):
         *,
         port: int = 0,
         faults: MailFaults | None = None,
-        keep_in: Path | None = None,
+        folder: Path | None = None,
         login: tuple[str, str] | None = None,
         starttls: ssl.SSLContext | None = None,
         tls: ssl.SSLContext | None = None,
@@ -113,11 +115,12 @@ class MailServer(BackgroundServer):
         super().__init__()
         self.port = port
         self.faults = faults or MailFaults()
-        self.keep_in = keep_in
+        self.folder = folder
         self.login = login
         self._starttls = starttls
         self._tls = tls
         self._messages: list[ReceivedMessage] = []
+        self._file_numbers = count(1)
         self._connections: WeakSet[SMTP] = WeakSet()
 
     @property
@@ -132,13 +135,15 @@ class MailServer(BackgroundServer):
     def keep(self, message: ReceivedMessage) -> None:
         """Keep a message, also as a file if there is a folder for files."""
         self._messages.append(message)
-        if self.keep_in is not None:
-            (self.keep_in / f"{len(self._messages):06}.eml").write_bytes(message.raw)
+        if self.folder is not None:
+            (self.folder / f"{next(self._file_numbers):06}.eml").write_bytes(message.raw)
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
-        if self.keep_in is not None:
-            self.keep_in.mkdir(parents=True, exist_ok=True)
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            stems = [path.stem for path in self.folder.glob("*.eml")]
+            self._file_numbers = count(max(map(int, filter(str.isdecimal, stems)), default=0) + 1)
         loop = asyncio.get_running_loop()
         handler = _Handler(self)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_tracktor.models import ExceptionStatus, ShipmentStatus
+from prefect_tracktor.models import ShipmentStatus
 from prefect_tracktor.sandbox.shop import Shop
 
 # the least and the most hours from the previous status to each
@@ -19,30 +19,25 @@ _HOURS_TO = {
     ShipmentStatus.OUT_FOR_DELIVERY: (20.0, 80.0),
     ShipmentStatus.DELIVERED: (2.0, 10.0),
 }
-_HOURS_TO_RECOVERY = (12.0, 72.0)
 _STATUSES = tuple(ShipmentStatus)
 _SECONDS_PER_HOUR = 3600
 
 
 class MovementStep(NamedTuple):
-    """A carrier's report about a parcel, and its time.
-
-    A status that is `None` does not change; an empty `exception_status` ends the exception.
+    """A new status of a parcel, and its time.
 
     Example:
         >>> MovementStep(after_hours=8.5, fulfillment_id=4, shipment_status="in_transit")
-        MovementStep(after_hours=8.5, fulfillment_id=4, shipment_status='in_transit',
-        exception_status=None)
+        MovementStep(after_hours=8.5, fulfillment_id=4, shipment_status='in_transit')
     """
 
     after_hours: float
     fulfillment_id: int
-    shipment_status: str | None = None
-    exception_status: str | None = None
+    shipment_status: str
 
 
 class Movement(BaseModel):
-    """Which parcels move, how fast, and how many run into exceptions.
+    """Which parcels move, and how fast.
 
     A parcel goes through all statuses after its present one, until `delivered`. Parcels that are
     delivered or have an exception do not move, and neither do parcels of orders whose automatic
@@ -51,14 +46,12 @@ class Movement(BaseModel):
     Attributes:
         seed: Random seed; the same seed gives the same timeline.
         speed: How many times faster than real carriers: at 3,600 an hour takes a second, and the
-            whole movement about three minutes. With `inf` it takes no time.
+            whole movement about two minutes. With `inf` it takes no time.
         parcels: How many parcels move, those of the oldest orders first; by default all that can.
-        exception_rate: The probability that a parcel gets an exception.
-        recovery_rate: The probability that a parcel recovers from its exception and moves on.
 
     Example:
         >>> shop = Shop(orders=1, just_ready=1)
-        >>> [step.shipment_status for step in Movement(exception_rate=0).steps(shop)]
+        >>> [step.shipment_status for step in Movement().steps(shop)]
         ['in_transit', 'out_for_delivery', 'delivered']
     """
 
@@ -67,8 +60,6 @@ class Movement(BaseModel):
     seed: Annotated[int, Parameter(parse=False)] = 1  # the command has one seed for all
     speed: float = Field(default=3600.0, ge=1)
     parcels: int | None = Field(default=None, ge=0)
-    exception_rate: float = Field(default=0.1, ge=0, le=1)
-    recovery_rate: float = Field(default=0.5, ge=0, le=1)
 
     def steps(self, shop: Shop) -> list[MovementStep]:
         """Return the timeline for the shop's present state; the shop is not changed.
@@ -88,22 +79,10 @@ class Movement(BaseModel):
     def _timeline(self, parcel: dict[str, Any]) -> Iterator[MovementStep]:
         fulfillment_id = parcel["fulfillment_id"]
         random = Random(f"{self.seed}/movement/{fulfillment_id}")
-        remaining = _remaining(parcel)
-        has_exception = random.random() < self.exception_rate
-        exception_before = random.choice(remaining) if has_exception else None
-        exception = random.choice(tuple(ExceptionStatus))
-        recovers = random.random() < self.recovery_rate
         hours = 0.0
-        for status in remaining:
+        for status in _remaining(parcel):
             hours += random.uniform(*_HOURS_TO[status])
-            ended = None
-            if status is exception_before:
-                yield MovementStep(hours, fulfillment_id, exception_status=str(exception))
-                if not recovers:
-                    return
-                hours += random.uniform(*_HOURS_TO_RECOVERY)
-                ended = ""
-            yield MovementStep(hours, fulfillment_id, str(status), ended)
+            yield MovementStep(hours, fulfillment_id, str(status))
 
 
 class Moving:
@@ -115,13 +94,16 @@ class Moving:
         shop: The shop whose parcels move.
         movement: The movement's settings.
 
+    Attributes:
+        steps_left: The number of steps that are still to come.
+
     Raises:
         ValueError: Fewer than `movement.parcels` parcels can move.
 
     Example:
         >>> from prefect_tracktor.sandbox import Sandbox
         >>> with Sandbox(Shop(orders=3, just_ready=3)) as tracktor:
-        ...     moving = tracktor.move(Movement(speed=float("inf"), exception_rate=0))
+        ...     moving = tracktor.move(Movement(speed=float("inf")))
         ...     moving.wait()
         ...     len(tracktor.shop.arrivals)
         True
@@ -132,29 +114,19 @@ class Moving:
         self._shop = shop
         self._speed = movement.speed
         self._steps = movement.steps(shop)
-        self._steps_done = 0
+        self.steps_left = len(self._steps)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sandbox-movement", daemon=True)
 
     @property
-    def under_way(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it has started, and has neither ended nor been stopped."""
         return self._thread.is_alive()
 
-    @property
-    def done(self) -> bool:
-        """Whether all steps are done."""
-        return self._steps_done == len(self._steps)
-
-    def progress(self) -> dict[str, int | bool]:
-        """Return the progress: `steps`, `steps_left` and `done`."""
-        steps = len(self._steps)
-        return {"steps": steps, "steps_left": steps - self._steps_done, "done": self.done}
-
     def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until it ends, is stopped or the timeout is over; return whether it is done."""
+        """Wait until it ends, is stopped or the timeout is over; return whether it is complete."""
         self._thread.join(timeout_seconds)
-        return self.done
+        return not self.steps_left
 
     def stop(self) -> None:
         """Stop before the next step; changes so far stay."""
@@ -175,12 +147,9 @@ class Moving:
             if self._stopping.wait(max(0.0, due - time.monotonic())):
                 return
             self._shop.set_parcel(
-                step.fulfillment_id,
-                shipment_status=step.shipment_status,
-                exception_status=step.exception_status,
-                if_automatic=True,
+                step.fulfillment_id, shipment_status=step.shipment_status, if_automatic=True
             )
-            self._steps_done += 1
+            self.steps_left -= 1
 
 
 def _movable(shop: Shop) -> Iterator[dict[str, Any]]:

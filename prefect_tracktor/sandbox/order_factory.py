@@ -72,7 +72,7 @@ EXPORT_COLUMNS = (
 
 
 class Scenario(Enum):
-    """The case that an order is an example of."""
+    """The case that an order represents."""
 
     EXPIRED = "has an email address and an expired parcel that has not arrived"
     JUST_READY = "has an email address and one parcel, which is ready to be sent"
@@ -152,7 +152,7 @@ class OrderFactory:
         parcels = _parcels(scenario, self.expired.get(index, 0), random)
         carrier = random.choice(_CARRIERS)
         delay_hours = random.uniform(0, 24)
-        order = {
+        order: dict[str, Any] = {
             "order_id": order_id,
             "order_name": f"#{number}",
             "order_email": f"{local_part}.{number}@example.{domain}" if has_email else None,
@@ -175,27 +175,25 @@ class OrderFactory:
             min(self._now, created_at + dt.timedelta(hours=int(step + delay_hours)))
             for step in hours
         ]
-        order["fulfillments"] = [
-            self._fulfillment(order, place, parcel, carrier, times)
-            | {"line_items": [_line_item(item) for item in items[place :: len(parcels)]]}
-            for place, parcel in enumerate(parcels)
-        ]
+        for place, parcel in enumerate(parcels):
+            slot = index * _FULFILLMENT_IDS_PER_ORDER + place
+            fulfillment = self._fulfillment(order, slot, parcel, carrier, times)
+            fulfillment["line_items"] = [_line_item(item) for item in items[place :: len(parcels)]]
+            order["fulfillments"].append(fulfillment)
         summarise(order)
         return order, items
 
     def _fulfillment(
         self,
         order: dict[str, Any],
-        place: int,
+        slot: int,
         parcel: Parcel,
         carrier: tuple[str, str, str],
         times: list[dt.datetime],
     ) -> dict[str, Any]:
         slug, name, prefix = carrier
-        index = self.order_ids.index(order["order_id"])
-        slot = index * _FULFILLMENT_IDS_PER_ORDER + place
         drawn = zlib.crc32(f"{self._seed}/{-1 - slot}".encode()) % 10**9
-        tracking_number = f"{prefix}{drawn:010}{place}"
+        tracking_number = f"{prefix}{drawn:010}{slot % _FULFILLMENT_IDS_PER_ORDER}"
         steps, latest = _steps(parcel.shipment_status, times)
         return {
             "shop_url": SHOP_URL,
@@ -212,7 +210,6 @@ class OrderFactory:
             "shipment_status": str(parcel.shipment_status),
             "exception_status": parcel.exception_status and str(parcel.exception_status),
             "is_automatic": order["automatic_carrier_updates"],
-            "line_items": [],
             "latest_status": dict(latest),
             "status": steps,
         }

@@ -28,8 +28,8 @@ class RunningSandbox:
         shopify_access_token: An access token, instead of client id and secret.
         smtp_host: The mail server's host.
         smtp_port: The mail server's port.
-        about_url: The address of the sandbox's messages and state as JSON: `messages` and `state`
-            below it.
+        state_url: The address of the sandbox's state as JSON: requests, changes, deliveries and
+            movement.
         order_ids: The shop's order ids.
 
     Example:
@@ -47,7 +47,7 @@ class RunningSandbox:
     shopify_access_token: str
     smtp_host: str
     smtp_port: int
-    about_url: str
+    state_url: str
     order_ids: range
 
     def to_json(self) -> str:

@@ -18,11 +18,6 @@ class ResponseFormat(BaseModel):
         numbers_as_strings: Ids, quantities and prices are strings.
         empty_strings_for_null: Missing values are empty strings.
         times_without_offset: Times end after the seconds.
-        keyed_status_options: The status options are an object of labels by key.
-        status_options_as_labels: The status options are a list of labels.
-        webhooks_with_url: A webhook's address is called `url`.
-        empty_after_writing: The response to an update or deletion has an empty body.
-        wrapped_deliveries: Deliveries of webhooks are wrapped, too.
 
     Example:
         >>> ResponseFormat(wrapped=False, numbers_as_strings=True).shaped("order", {"order_id": 7})
@@ -36,18 +31,9 @@ class ResponseFormat(BaseModel):
     numbers_as_strings: bool = False
     empty_strings_for_null: bool = False
     times_without_offset: bool = False
-    keyed_status_options: bool = False
-    status_options_as_labels: bool = False
-    webhooks_with_url: bool = False
-    empty_after_writing: bool = False
-    wrapped_deliveries: bool = False
 
     def shaped(self, name: str, value: Any) -> Any:
         """Convert a value from the default format; `name` is the key that wraps it."""
-        if name == "status_options" and self.keyed_status_options:
-            value = {option["key"]: option["label"] for option in value}
-        elif name == "status_options" and self.status_options_as_labels:
-            value = [option["label"] for option in value]
         converted = self._converted(value)
         return {name: converted} if self.wrapped else converted
 
@@ -69,6 +55,4 @@ class ResponseFormat(BaseModel):
             value = {step["key"]: step for step in value}
         elif name in _TIMES and self.times_without_offset and value:
             value = value[:_LENGTH_WITHOUT_OFFSET]
-        elif name == "address" and self.webhooks_with_url:
-            name = "url"
         return name, self._converted(value)

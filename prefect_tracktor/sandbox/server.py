@@ -16,9 +16,8 @@ from pydantic_core import from_json, to_json
 from prefect_tracktor.sandbox.background import BackgroundServer
 from prefect_tracktor.sandbox.deliveries import Deliveries, Delivery
 from prefect_tracktor.sandbox.faults import Fault, FaultInjector, Faults, InjectedFault
-from prefect_tracktor.sandbox.mail import MailServer
 from prefect_tracktor.sandbox.movement import Movement, Moving
-from prefect_tracktor.sandbox.replies import Refusal, reply
+from prefect_tracktor.sandbox.replies import Refusal
 from prefect_tracktor.sandbox.response_format import ResponseFormat
 from prefect_tracktor.sandbox.shop import ChangedOrder, RefusedValue, Shop, UnknownId
 from prefect_tracktor.sandbox.shopify import (
@@ -30,6 +29,7 @@ from prefect_tracktor.sandbox.shopify import (
 )
 
 BASE_PATH = "/apps/tracktor/api/admin"
+STATE_PATH = "/_sandbox/state"
 UUID = "00000000-0000-4000-8000-000000000001"
 API_KEY = "sandbox-key"
 
@@ -50,16 +50,15 @@ class Sandbox(BackgroundServer):
     Args:
         shop: The shop whose data it serves; by default a shop of 1,000 orders.
         faults: The injected faults; can be replaced at any time.
-        answers: The format of the responses; can be replaced at any time.
+        response_format: The format of the responses; can be replaced at any time.
         shopify: How the simulated part of Shopify behaves.
-        mail: A mail server whose messages can be read at `/_sandbox/messages`.
         uuid: The account's uuid; give several sandboxes different ones.
         port: The port; 0 takes a free one.
 
     Attributes:
         shop: The shop whose data it serves.
         shopify: The simulated part of Shopify, for the same shop.
-        answers: The format of the responses.
+        response_format: The format of the responses.
 
     Example:
         >>> import httpx
@@ -83,9 +82,8 @@ class Sandbox(BackgroundServer):
         shop: Shop | None = None,
         *,
         faults: Faults | None = None,
-        answers: ResponseFormat | None = None,
+        response_format: ResponseFormat | None = None,
         shopify: ShopifyRules | None = None,
-        mail: MailServer | None = None,
         uuid: str = UUID,
         port: int = 0,
     ) -> None:
@@ -93,9 +91,8 @@ class Sandbox(BackgroundServer):
         self.uuid = uuid
         self.shop = shop or Shop()
         self.shopify = Shopify(self.shop, shopify or ShopifyRules())
-        self.answers = answers or ResponseFormat()
+        self.response_format = response_format or ResponseFormat()
         self.port = port
-        self._mail = mail
         self._injector = FaultInjector(faults or Faults())
         self._calls: deque[tuple[str, str]] = deque(maxlen=_MAX_CALLS)
         self._faults_met: Counter[str] = Counter()
@@ -149,9 +146,9 @@ class Sandbox(BackgroundServer):
     def prepare(self) -> None:
         """Prepare the responses for the first 20,000 orders, for benchmarks."""
         for order_id in self.shop.order_ids[:_MAX_BODIES]:
-            self._body(self.answers, "order", order_id, self.shop.revision(order_id))
+            self._body(self.response_format, "order", order_id, self.shop.revision(order_id))
 
-    def settle(self) -> None:
+    def wait_for_deliveries(self) -> None:
         """Wait until no webhook delivery is unfinished."""
         if self._portal is not None and self._deliveries is not None:
             self._portal.call(self._deliveries.wait)
@@ -160,12 +157,10 @@ class Sandbox(BackgroundServer):
         """Move the shop's parcels in the background, until they arrive or the sandbox stops.
 
         Args:
-            movement: Which parcels move and how fast, and their exceptions; by default all parcels
-                that can move.
+            movement: Which parcels move, and how fast; by default all that can.
 
         Returns:
-            The movement, to wait for it or to stop it. `shop.arrivals` and `shop.exceptions` list
-            what happened.
+            The movement, to wait for it or to stop it. `shop.arrivals` lists the deliveries.
 
         Raises:
             RuntimeError: The sandbox is not running, or another movement has not ended.
@@ -173,7 +168,7 @@ class Sandbox(BackgroundServer):
         """
         if self._portal is None:
             raise RuntimeError("the sandbox is not running: start it before its parcels move")
-        if self._moving is not None and self._moving.under_way:
+        if self._moving is not None and self._moving.is_running:
             raise RuntimeError("the parcels already move: wait until they end, or stop them first")
         self._moving = Moving(self.shop, movement or Movement())
         return self._running.enter_context(self._moving)
@@ -182,7 +177,7 @@ class Sandbox(BackgroundServer):
     async def _serving(self) -> AsyncIterator[None]:
         app = web.Application(middlewares=[self._with_faults])
         app.add_routes(self._routes())
-        # cancels the handler of a stalled response when its client disconnects
+        # cancels the handler of a late response when its client disconnects
         runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=0.05
         )
@@ -192,7 +187,7 @@ class Sandbox(BackgroundServer):
         def deliver(changed: ChangedOrder) -> None:
             if webhooks := self.shop.webhooks:
                 loop.call_soon_threadsafe(
-                    deliveries.post, changed, webhooks, self.answers, self._injector
+                    deliveries.post, changed, webhooks, self.response_format, self._injector
                 )
 
         try:
@@ -212,8 +207,7 @@ class Sandbox(BackgroundServer):
     def _routes(self) -> list[web.RouteDef]:
         account, number = f"{BASE_PATH}/{{account}}", r"{id:\d{1,19}}"
         return [
-            web.get("/_sandbox/messages", self._show_messages),
-            web.get("/_sandbox/state", self._show_state),
+            web.get(STATE_PATH, self._show_state),
             web.post("/admin/oauth/access_token", self.shopify.grant),
             web.post(
                 r"/admin/api/{version:\d{4}-\d{2}|unstable}/graphql.json", self.shopify.graphql
@@ -229,7 +223,7 @@ class Sandbox(BackgroundServer):
 
     @web.middleware
     async def _with_faults(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path.startswith("/_sandbox/"):
+        if request.path == STATE_PATH:
             return await self._respond(request, handler)
         path = request.path.removeprefix(f"{BASE_PATH}/").partition("/")[2]
         self._calls.append((request.method, path))
@@ -253,12 +247,12 @@ class Sandbox(BackgroundServer):
         except Refusal as refusal:
             return refusal.response
         except web.HTTPException as error:
-            return reply({"errors": error.reason}, error.status)
+            return Refusal(error.status, error.reason).response
         except UnknownId as unknown:
-            return reply({"errors": str(unknown)}, HTTPStatus.NOT_FOUND)
+            return Refusal(HTTPStatus.NOT_FOUND, str(unknown)).response
         except RefusedValue as refused:
             errors = {refused.field: [refused.problem]}
-            return reply({"errors": errors}, HTTPStatus.UNPROCESSABLE_ENTITY)
+            return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, errors).response
 
     def _check_account(self, request: web.Request) -> None:
         if request.headers.get("x-api-key") != API_KEY:
@@ -273,30 +267,31 @@ class Sandbox(BackgroundServer):
     async def _update_order(self, request: web.Request) -> web.Response:
         changes = _fields(await request.read(), "order", _Update)
         self.shop.set_status(_id_in(request), **changes)
-        return (
-            web.Response() if self.answers.empty_after_writing else await self._get_order(request)
-        )
+        return await self._get_order(request)
 
     async def _get_fulfillment(self, request: web.Request) -> web.Response:
         revision = self.shop.revision(self.shop.order_id_of(_id_in(request)))
         return self._show("fulfillment", _id_in(request), revision)
 
     async def _list_status_options(self, _request: web.Request) -> web.Response:
-        return reply(self.answers.shaped("status_options", self.shop.status_options))
+        return self._reply("status_options", self.shop.status_options)
 
     async def _list_webhooks(self, _request: web.Request) -> web.Response:
-        return reply(self.answers.shaped("webhooks", self.shop.webhooks))
+        return self._reply("webhooks", self.shop.webhooks)
 
     async def _create_webhook(self, request: web.Request) -> web.Response:
         webhook = self.shop.create_webhook(**_fields(await request.read(), "webhook", _NewWebhook))
-        return reply(self.answers.shaped("webhook", webhook), HTTPStatus.CREATED)
+        return self._reply("webhook", webhook, HTTPStatus.CREATED)
 
     async def _delete_webhook(self, request: web.Request) -> web.Response:
         self.shop.delete_webhook(_id_in(request))
-        return web.Response() if self.answers.empty_after_writing else reply({})
+        return web.json_response({})
+
+    def _reply(self, name: str, value: Any, status: int = HTTPStatus.OK) -> web.Response:
+        return web.json_response(self.response_format.shaped(name, value), status=status)
 
     def _show(self, name: str, subject_id: int, revision: int) -> web.Response:
-        body = self._body(self.answers, name, subject_id, revision)
+        body = self._body(self.response_format, name, subject_id, revision)
         return web.Response(body=body, content_type="application/json")
 
     def _serialize(
@@ -305,19 +300,6 @@ class Sandbox(BackgroundServer):
         read = self.shop.order if name == "order" else self.shop.fulfillment
         return to_json(response_format.shaped(name, read(subject_id)))
 
-    async def _show_messages(self, _request: web.Request) -> web.Response:
-        return reply(
-            [
-                {
-                    "sender": received.sender,
-                    "recipients": received.recipients,
-                    "subject": str(received.message["Subject"] or ""),
-                    "message_id": str(received.message["Message-ID"] or ""),
-                }
-                for received in (self._mail.messages if self._mail else [])
-            ]
-        )
-
     async def _show_state(self, _request: web.Request) -> web.Response:
         state = {
             "calls": Counter(f"{method} {path}" for method, path in self.calls),
@@ -325,12 +307,10 @@ class Sandbox(BackgroundServer):
             "status_changes": [change._asdict() for change in self.shop.status_changes],
             "webhooks": self.shop.webhooks,
             "deliveries": [delivery._asdict() for delivery in self.deliveries],
-            "deliveries_left": len(self._deliveries.running) if self._deliveries else 0,
-            "movement": self._moving and self._moving.progress(),
-            "arrivals": [event._asdict() for event in self.shop.arrivals],
-            "exceptions": [event._asdict() for event in self.shop.exceptions],
+            "steps_left": self._moving.steps_left if self._moving else 0,
+            "arrivals": [arrival._asdict() for arrival in self.shop.arrivals],
         }
-        return reply(state)
+        return web.json_response(state)
 
 
 def _id_in(request: web.Request) -> int:
@@ -380,50 +360,37 @@ async def _faulty(
 ) -> web.StreamResponse:
     match injected.kind:
         case Fault.TOO_MANY_REQUESTS:
-            refused = reply({"errors": "too many requests"}, HTTPStatus.TOO_MANY_REQUESTS)
-            refused.headers["Retry-After"] = str(faults.retry_after_seconds)
-            return refused
+            refusal = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests").response
+            refusal.headers["Retry-After"] = str(faults.retry_after_seconds)
+            return refusal
         case Fault.SERVER_ERROR:
             return _server_error(injected)
         case Fault.NOT_JSON if injected.variant < 0.5:
             return _page(HTTPStatus.OK, "Down for maintenance")
         case Fault.NOT_JSON:
             return web.Response(text="This is not JSON", content_type="application/json")
-        case Fault.TRUNCATED if injected.variant < 0.5:
-            half = _first_half(response)
-            return web.Response(
-                body=half, status=response.status, content_type=response.content_type
-            )
+        case Fault.TRUNCATED:
+            return await _first_half(request, response, closes=injected.variant >= 0.5)
         case _:
-            return await _disconnect(request, response, injected, faults)
+            if request.transport is not None:
+                request.transport.abort()
+            return response
 
 
-async def _disconnect(
-    request: web.Request, whole: web.Response, injected: InjectedFault, faults: Faults
+async def _first_half(
+    request: web.Request, whole: web.Response, *, closes: bool
 ) -> web.StreamResponse:
-    """End the connection after half of the response, or before it."""
+    """Send half of a body: as if it were whole, or with the end of the connection after it."""
+    body = whole.body if isinstance(whole.body, bytes) else b""
+    half = body[: len(body) // 2] or b"{"
     response = web.StreamResponse(status=whole.status)
-    if injected.kind is not Fault.DROPPED:
-        response.content_type = whole.content_type
-        response.content_length = max(2, len(_body_of(whole)))
-        await response.prepare(request)
-        await response.write(_first_half(whole))
-    if injected.kind is Fault.STALLED:
-        await asyncio.sleep(faults.stall_seconds)
-    if isinstance(request.transport, asyncio.WriteTransport):
-        # close() sends the written bytes first; abort() resets the connection
-        end = request.transport.abort if injected.kind is Fault.DROPPED else request.transport.close
-        end()
+    response.content_type = whole.content_type
+    response.content_length = max(2, len(body)) if closes else len(half)
+    await response.prepare(request)
+    await response.write(half)
+    if closes and request.transport is not None:
+        request.transport.close()  # after the written bytes are sent
     return response
-
-
-def _body_of(response: web.Response) -> bytes:
-    return response.body if isinstance(response.body, bytes) else b""
-
-
-def _first_half(response: web.Response) -> bytes:
-    body = _body_of(response)
-    return body[: len(body) // 2] or b"{"
 
 
 def _server_error(injected: InjectedFault) -> web.Response:
@@ -432,7 +399,7 @@ def _server_error(injected: InjectedFault) -> web.Response:
     drawn = injected.variant * len(possible)
     status = possible[int(drawn)]
     if drawn % 1 < 0.5:
-        return reply({"errors": status.phrase}, status)
+        return Refusal(status, status.phrase).response
     return _page(status, f"{status.value} {status.phrase}")
 
 

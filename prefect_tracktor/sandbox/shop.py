@@ -80,21 +80,19 @@ class StatusChange(NamedTuple):
     new: str
 
 
-class TrackingEvent(NamedTuple):
-    """The arrival or an exception of a parcel, and its customer.
+class Arrival(NamedTuple):
+    """The delivery of a parcel, and its customer.
 
-    `status` is `delivered` or the exception status; `order_email` is `None` if the customer gave
-    only a phone number.
+    `order_email` is `None` if the customer gave only a phone number.
 
     Example:
-        >>> TrackingEvent(4, order_id=7, order_email=None, status="delivered").fulfillment_id
+        >>> Arrival(fulfillment_id=4, order_id=7, order_email=None).fulfillment_id
         4
     """
 
     fulfillment_id: int
     order_id: int
     order_email: str | None
-    status: str
 
 
 class ChangedOrder(NamedTuple):
@@ -169,7 +167,7 @@ class Shop:
         self._webhooks: dict[int, dict[str, Any]] = {}
         self._webhook_ids = itertools.count(1)
         self._status_changes: list[StatusChange] = []
-        self._tracking_events: list[TrackingEvent] = []
+        self._arrivals: list[Arrival] = []
         self._listeners: list[Listener] = []
 
     @property
@@ -194,14 +192,9 @@ class Shop:
         return list(self._status_changes)
 
     @property
-    def arrivals(self) -> list[TrackingEvent]:
+    def arrivals(self) -> list[Arrival]:
         """The deliveries of parcels since the start, oldest first."""
-        return [event for event in list(self._tracking_events) if event.status == _DELIVERED]
-
-    @property
-    def exceptions(self) -> list[TrackingEvent]:
-        """The exceptions of parcels since the start, also ended ones, oldest first."""
-        return [event for event in list(self._tracking_events) if event.status != _DELIVERED]
+        return list(self._arrivals)
 
     def order(self, order_id: int) -> dict[str, Any]:
         """Return an order with its parcels, as the API does.
@@ -301,8 +294,6 @@ class Shop:
             if if_automatic and not order["automatic_carrier_updates"]:
                 return parcel
             if exception_status is not None:
-                if exception_status and exception_status != parcel["exception_status"]:
-                    self._record(order, parcel, exception_status)
                 parcel["exception_status"] = exception_status or None
             moved = self._move(order, [parcel], step)
             summarise(order)
@@ -368,8 +359,9 @@ class Shop:
         with Path(path).open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, EXPORT_COLUMNS, restval="", lineterminator="\n")
             writer.writeheader()
-            for index in range(len(self.order_ids)):
-                writer.writerows(export_rows(*self._factory.generate(index)))
+            for index, order_id in enumerate(self.order_ids):
+                order, items = self._factory.generate(index)
+                writer.writerows(export_rows(self._changed.get(order_id, order), items))
 
     def _step(self, status: str, field: str) -> dict[str, str]:
         """Find the status option for a label or key."""
@@ -396,19 +388,14 @@ class Shop:
         for parcel in moved:
             _reach(parcel, step)
             if step["key"] == _DELIVERED:
-                self._record(order, parcel, _DELIVERED)
+                self._arrivals.append(
+                    Arrival(parcel["fulfillment_id"], order["order_id"], order["order_email"])
+                )
         summarise(order)
         self._status_changes.append(
             StatusChange(order["order_id"], ", ".join(dict.fromkeys(old)) or None, new)
         )
         return ChangedOrder(order, moved, step["key"])
-
-    def _record(self, order: dict[str, Any], parcel: dict[str, Any], status: str) -> None:
-        self._tracking_events.append(
-            TrackingEvent(
-                parcel["fulfillment_id"], order["order_id"], order["order_email"], str(status)
-            )
-        )
 
     def _keep(self, order: dict[str, Any]) -> None:
         order_id = order["order_id"]

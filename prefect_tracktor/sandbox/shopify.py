@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
 from prefect_tracktor.models import ShipmentStatus
-from prefect_tracktor.sandbox.replies import Refusal, reply
+from prefect_tracktor.sandbox.replies import Refusal
 from prefect_tracktor.sandbox.search import MalformedSearch, Search, parse_search
 from prefect_tracktor.sandbox.shop import Shop
 
@@ -149,12 +149,13 @@ class Shopify:
         }
         if given != expected or request.content_type != "application/x-www-form-urlencoded":
             error = {"error": "invalid_client", "error_description": "no such app on this shop"}
-            return reply(error, HTTPStatus.BAD_REQUEST)
+            return web.json_response(error, status=HTTPStatus.BAD_REQUEST)
         token, lifetime = secrets.token_hex(16), self.rules.token_seconds
         self.grants += 1
         self._tokens[token] = time.monotonic() + lifetime
         scope = ",".join(sorted(self.rules.scopes))
-        return reply({"access_token": token, "scope": scope, "expires_in": lifetime})
+        grant = {"access_token": token, "scope": scope, "expires_in": lifetime}
+        return web.json_response(grant)
 
     async def graphql(self, request: web.Request) -> web.Response:
         """Respond to one of the two supported queries: for orders, and for scopes."""
@@ -170,20 +171,22 @@ class Shopify:
             raise _refusal(message, "MAX_COST_EXCEEDED")
         if not self._has_points(requested):
             self.throttled += 1
-            throttled = [_error("Throttled", "THROTTLED")]
-            return reply({"errors": throttled, "extensions": {"cost": self._cost(requested)}})
-        debug: dict[str, Any] = {}
+            errors, cost = [_error("Throttled", "THROTTLED")], self._cost(requested)
+            return web.json_response({"errors": errors, "extensions": {"cost": cost}})
+        warnings: list[dict[str, str]] = []
         if is_orders:
-            data = {"orders": self._page(query, variables, debug)}
+            search = self._search(variables["search"])
+            data = {"orders": self._page(query, variables, search)}
+            warnings = search.warnings
         else:
             scopes = [{"handle": scope} for scope in sorted(self.rules.scopes)]
             data = {"currentAppInstallation": {"accessScopes": scopes}}
         actual = min(requested, self.rules.points_per_object * _objects_in(data))
         self._points -= actual
-        extensions = {"cost": self._cost(requested, actual)}
-        if "shopify-search-query-debug" in request.headers:
-            extensions |= debug
-        return reply({"data": data, "extensions": extensions})
+        extensions: dict[str, Any] = {"cost": self._cost(requested, actual)}
+        if warnings and "shopify-search-query-debug" in request.headers:
+            extensions["search"] = [{"path": ["orders"], "warnings": warnings}]
+        return web.json_response({"data": data, "extensions": extensions})
 
     def _check_token(self, token: str) -> None:
         if token != ACCESS_TOKEN and time.monotonic() >= self._tokens.get(token, 0.0):
@@ -248,16 +251,11 @@ class Shopify:
             "fulfillments": parcels,
         }
 
-    def _page(self, query: str, variables: dict[str, Any], debug: dict[str, Any]) -> dict[str, Any]:
-        """Return a page of orders, and add warnings about the search to `debug`."""
-        if not self.rules.scopes & {"read_orders", "write_orders"}:
-            message = "Access denied for orders field. Required access: `read_orders` access scope."
-            raise _refusal(message, "ACCESS_DENIED")
+    def _page(self, query: str, variables: dict[str, Any], search: Search) -> dict[str, Any]:
         first, cursor = variables["first"], _CURSOR.fullmatch(variables["after"] or "0.0")
         if not 1 <= first <= _LARGEST_PAGE or cursor is None:
             raise _refusal("Invalid page size, or invalid cursor for current pagination sort.")
         last_id, before = map(int, cursor.groups())
-        search = self._search(variables["search"], debug)
         if "shippingAddress" in query and not self.rules.addresses:
             message = "This app is not approved to access the MailingAddress object."
             raise _refusal(message, "ACCESS_DENIED")
@@ -273,15 +271,15 @@ class Shopify:
         more = len(found) > limit and before + limit < self.rules.results_at_most
         return {"nodes": nodes, "pageInfo": {"hasNextPage": more, "endCursor": end}}
 
-    def _search(self, text: str, debug: dict[str, Any]) -> Search:
+    def _search(self, text: str) -> Search:
+        if not self.rules.scopes & {"read_orders", "write_orders"}:
+            message = "Access denied for orders field. Required access: `read_orders` access scope."
+            raise _refusal(message, "ACCESS_DENIED")
         self.searches.append(text)
         try:
-            search = parse_search(text)
+            return parse_search(text)
         except MalformedSearch as malformed:
             raise _refusal(f"the search is malformed: {malformed}") from None
-        if search.warnings:
-            debug["search"] = [{"path": ["orders"], "query": text, "warnings": search.warnings}]
-        return search
 
 
 def _query(body: bytes) -> tuple[str, dict[str, Any]]:

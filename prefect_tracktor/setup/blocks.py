@@ -121,7 +121,7 @@ class _BlockSaver:
             found = problems_of(invalid) if isinstance(invalid, ValidationError) else [str(invalid)]
             problems = [_with_variable(document, problem) for problem in found]
             self._report("invalid", document)
-            self._explain(document, problems)
+            self._explain(problems)
             self.skipped.add(document.block)
             return False
         return True
@@ -179,23 +179,8 @@ class _BlockSaver:
             self._report("update" if self.dry_run else "updated", document, ", ".join(changed))
         else:
             self._report("keep" if self.dry_run else "kept", document)
-        if document.identity in changed:
-            self._print_values_of_previous_identity(document, block)
         if remark := document.remark(block):
             print(f"         {remark}")
-
-    def _print_values_of_previous_identity(self, document: Document, block: Block) -> None:
-        """Name the values that stay, such as a sandbox's port: they may be wrong now."""
-        given = document.values(self.environment)
-        stays = [
-            name
-            for name, form in type(block).model_fields.items()
-            if name not in given
-            and getattr(block, name) != form.get_default(call_default_factory=True)
-        ]
-        if stays:
-            print(f"         kept from the previous {document.identity}: {', '.join(stays)};")
-            print(f"         to start again: prefect block delete {document.slug}/{self.name}")
 
     def print_missing(self, document: Document) -> bool:
         """Print what an unsaved block needs; return whether it is complete or optional."""
@@ -218,7 +203,7 @@ class _BlockSaver:
             # the text of other libraries' errors may contain a password
             other = f"{type(error).__name__}; check the fields of this block"
             self._report("fails", document)
-            self._explain(document, [str(error) if isinstance(error, TracktorError) else other])
+            self._explain([str(error) if isinstance(error, TracktorError) else other])
             return False
         self._report("works", document)
         return True
@@ -226,10 +211,8 @@ class _BlockSaver:
     def _report(self, result: str, document: Document, details: str = "") -> None:
         print(f"{result:<8} {document.slug}/{self.name}" + (f" ({details})" if details else ""))
 
-    def _explain(self, document: Document, problems: Sequence[str]) -> None:
-        blocks = {document.block, *document.others.values()}
-        related = (other for other in self.documents if other.block in blocks)
-        hidden = variables_of(related) - SHOWN
+    def _explain(self, problems: Sequence[str]) -> None:
+        hidden = variables_of(self.documents) - SHOWN
         values = {name: self.environment.get(name, "") for name in hidden}
         for problem in problems:
             print(f"         {without_values(problem, values)}")
@@ -237,16 +220,20 @@ class _BlockSaver:
 
 def _merged(document: Document, existing: Block | None, given: Values) -> Block:
     """Make a block; fields that are not given keep the existing block's values."""
-    block = document.block
-    fields = {name: getattr(existing, name) for name in block.model_fields} if existing else {}
-    if document.identity in given and given[document.identity] != fields.get(document.identity):
-        fields = {name: value for name, value in fields.items() if name not in document.reset}
+    if existing is None:
+        return document.block.model_validate(given)
+    fields = {name: getattr(existing, name) for name in document.block.model_fields}
     nested = {
         name: dict(fields[name] or {}) | value
         for name, value in given.items()
-        if isinstance(value, dict) and name in fields
+        if isinstance(value, dict)
     }
-    return block.model_validate(fields | given | nested)
+    merged = document.block.model_validate(fields | given | nested)
+    if document.identity_of(merged) == document.identity_of(existing):
+        return merged
+    # a sandbox's port, or that it was live, must not stay with the server of a shop
+    kept = {name: fields[name] for name in document.others}
+    return document.block.model_validate(kept | given)
 
 
 def _with_variable(document: Document, problem: str) -> str:

@@ -1,7 +1,7 @@
 """Descriptions of the blocks to save: class, variables, required values."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,25 +24,19 @@ class Document:
         block: The block's class, with a method `verify` that raises an error if it does not work.
         fields: The variable of each field; `limits.max_attempts` is a field of the field `limits`.
         required: The variables that must be set, each with where to find its value.
-        identity: The field that identifies the account or server, such as the account's uuid.
-        reset: The fields that return to their default with a new identity.
+        identity: The field that identifies the account or server, such as the account's uuid. With
+            another one, no value of the previous account or server stays.
         others: The fields that hold another block of the same name.
         adapt: Converts the given values to those that the block takes.
         remark: Returns a remark to print when the block is saved.
         instead: The block that makes this one unnecessary.
         optional: Whether only some flows need it.
-
-    Example:
-        >>> from prefect_tracktor import OrderFile
-        >>> Document(OrderFile, {"path": "TRACKTOR_ORDERS"}).slug
-        'tracktor-order-file'
     """
 
     block: type[Block]
     fields: Mapping[str, str] = field(default_factory=dict)
     required: Mapping[str, str] = field(default_factory=dict)
     identity: str = ""
-    reset: Collection[str] = ()
     others: Mapping[str, type[Block]] = field(default_factory=dict)
     adapt: Callable[[Values], Values] = dict
     remark: Callable[[Any], str] = lambda _block: ""
@@ -53,6 +47,10 @@ class Document:
     def slug(self) -> str:
         """The slug of the block's type."""
         return self.block.get_block_type_slug()
+
+    def identity_of(self, block: Block) -> Any:
+        """Return the value that identifies the account or server of a block, if it has one."""
+        return getattr(block, self.identity) if self.identity else None
 
     def values(self, environment: Environment) -> Values:
         """Return the values of the fields whose variable is set, as text."""

@@ -21,15 +21,17 @@ Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 PREFIXES = ("TRACKTOR_", "SMTP_", "SHOPIFY_")
 
-# Variables that a command reads, and no block.
-READ_ELSEWHERE = {
-    "TRACKTOR_TIMEZONE": "serve",
-    "TRACKTOR_NOTIFY": "serve",
-    "TRACKTOR_ANNOUNCE_EXCEPTIONS": "serve",
-    "TRACKTOR_CREDENTIALS": "receive",
-    "TRACKTOR_RECEIVER_TOKEN": "receive",
-    "TRACKTOR_QUEUE_URL": "receive",
-}
+# Variables that `serve`, `deploy` or `receive` reads, and no block.
+READ_ELSEWHERE = frozenset(
+    {
+        "TRACKTOR_TIMEZONE",
+        "TRACKTOR_NOTIFY",
+        "TRACKTOR_ANNOUNCE_EXCEPTIONS",
+        "TRACKTOR_CREDENTIALS",
+        "TRACKTOR_RECEIVER_TOKEN",
+        "TRACKTOR_QUEUE_URL",
+    }
+)
 
 # Variables whose values a message may show: they are not secret, and help to fix the setting.
 SHOWN = frozenset({"TRACKTOR_MODE", "TRACKTOR_SHARED_LIMIT", "TRACKTOR_API_TIME_ZONE"})
@@ -56,6 +58,11 @@ def file_of(named: Path | None) -> Path | None:
     if not named.is_file():
         raise InvalidInput(f"there is no file {named}; give its path, or leave out --env-file")
     return named
+
+
+def settings() -> dict[str, str]:
+    """Read the variables of the environment and of the file `.env` in the working directory."""
+    return read(file_of(None), os.environ)
 
 
 def read(file: Path | None, environment: Environment, *, file_wins: bool = False) -> dict[str, str]:

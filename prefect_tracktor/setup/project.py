@@ -2,13 +2,18 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from traceback import extract_tb
 from types import ModuleType
+
+from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.setup.document import Document
+from prefect_tracktor.validation import problems_of
 
 _PACKAGE = Path(__file__).parent.parent
 # the file that each folder must contain: many projects have a flows/ of another kind
@@ -37,23 +42,44 @@ def modules_of(name: str) -> dict[str, ModuleType]:
 
 
 def _imported(module: str) -> ModuleType:
-    """Import a file that people edit; a slip in it is named with its line."""
-    path = f"{module.replace('.', '/')}.py"
-    try:
+    with mistakes_located(f"{module.replace('.', '/')}.py"):
         return import_module(module)
-    except SyntaxError as error:
-        place = f"{error.filename}, line {error.lineno}"
-        raise InvalidInput(f"{place}: {error.msg}; correct it and run this again") from None
-    except ImportError as error:
+
+
+@contextmanager
+def mistakes_located(file: str) -> Iterator[None]:
+    """Name the line of a mistake in a file that people edit, without a traceback."""
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError) as error:
         if "pip install" in str(error):
             raise
-        raise InvalidInput(
-            f"{path} cannot be imported ({error}): install what it needs, or correct it"
-        ) from None
+        remedy = "correct it, and run this again"
+        if isinstance(error, ImportError):
+            remedy = f"install what it needs, or {remedy}"
+        raise InvalidInput(f"{_place_of(error, file)}: {_problem_in(error)}; {remedy}") from None
+
+
+def _place_of(error: Exception, file: str) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    frames = extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename.endswith(file)]
+    return f"{file}, line {lines[-1]}" if lines else file
+
+
+def _problem_in(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(problems_of(error))
+    return error.msg if isinstance(error, SyntaxError) else str(error)
 
 
 def documents() -> tuple[Document, ...]:
-    documents: tuple[Document, ...] = modules_of("blocks")["documents"].DOCUMENTS
+    module = modules_of("blocks")["documents"]
+    with mistakes_located("blocks/documents.py"):
+        documents: tuple[Document, ...] = module.DOCUMENTS
     return documents
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import secrets
 import signal
 from typing import Annotated
@@ -13,6 +12,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.saved_blocks import find_block
+from prefect_tracktor.setup.environment import Environment, settings
 from prefect_tracktor.webhooks.cloud import cloud_webhook_template
 from prefect_tracktor.webhooks.queue import WebhookQueue
 from prefect_tracktor.webhooks.receiver import DEFAULTS, ReceiverOptions, serve
@@ -34,7 +34,7 @@ Tracktor the address https://YOUR-HOST/TOKEN:
 "React to events" in the documentation has a configuration for nginx. GET /health answers 200 while
 the receiver runs. With Prefect Cloud you can do without a receiver: see the command template.
 
-Environment variables:
+Environment variables, also read from the file .env in the working directory:
 
 - TRACKTOR_RECEIVER_TOKEN: the secret part of the address
 - TRACKTOR_CREDENTIALS: the name of a saved TracktorCredentials block, instead of --credentials.
@@ -50,6 +50,13 @@ Environment variables:
     default_parameter=Parameter(show_default=True),
 )
 
+_ACCOUNT_VARIABLES = {
+    "uuid": "TRACKTOR_UUID",
+    "api_key": "TRACKTOR_API_KEY",
+    "base_url": "TRACKTOR_BASE_URL",
+    "time_zone": "TRACKTOR_API_TIME_ZONE",
+}
+
 Credentials = Annotated[
     str, Parameter(show_default=False, help="The name of a saved TracktorCredentials block.")
 ]
@@ -62,10 +69,11 @@ def receive(
     credentials: Credentials = "",
 ) -> None:
     """Receive webhooks until stopped."""
-    account = _credentials(credentials)
+    variables = settings()
+    account = _credentials(credentials, variables)
     _check_prefect()
-    token = _required("TRACKTOR_RECEIVER_TOKEN")
-    queue = WebhookQueue.model_validate({"url": os.environ.get("TRACKTOR_QUEUE_URL", "")})
+    token = _required(variables, "TRACKTOR_RECEIVER_TOKEN")
+    queue = WebhookQueue.model_validate({"url": variables.get("TRACKTOR_QUEUE_URL", "")})
     _log_to_standard_error()
     # uvicorn stops gracefully and then raises the signal again, which must not end the process
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -79,7 +87,7 @@ def receive(
 @app.command
 def template(*, credentials: Credentials = "") -> None:
     """Print the template for a webhook in Prefect Cloud, which needs no receiver."""
-    print(cloud_webhook_template(_credentials(credentials).account))
+    print(cloud_webhook_template(_credentials(credentials, settings()).account))
 
 
 @app.command
@@ -88,15 +96,18 @@ def token() -> None:
     print(secrets.token_urlsafe(32))
 
 
-def _credentials(name: str) -> TracktorCredentials:
-    """Load a saved block, or read the account from the environment."""
-    if not (name := name or os.environ.get("TRACKTOR_CREDENTIALS", "")):
-        fields = {"uuid": _required("TRACKTOR_UUID"), "api_key": _required("TRACKTOR_API_KEY")}
-        optional = {"base_url": "TRACKTOR_BASE_URL", "time_zone": "TRACKTOR_API_TIME_ZONE"}
-        for field, variable in optional.items():
-            if given := os.environ.get(variable):
-                fields[field] = given
-        return TracktorCredentials.model_validate(fields)
+def _credentials(name: str, variables: Environment) -> TracktorCredentials:
+    """Load a saved block, or make one of the variables."""
+    if not (name := name or variables.get("TRACKTOR_CREDENTIALS", "")):
+        for variable in ("TRACKTOR_UUID", "TRACKTOR_API_KEY"):
+            _required(variables, variable)
+        return TracktorCredentials.model_validate(
+            {
+                field: variables[variable]
+                for field, variable in _ACCOUNT_VARIABLES.items()
+                if variable in variables
+            }
+        )
     _check_prefect()
     if (block := find_block(TracktorCredentials, name)) is None:
         raise InvalidInput(
@@ -112,8 +123,8 @@ def _check_prefect() -> None:
         raise InvalidInput("set PREFECT_API_URL, or log in with prefect cloud login")
 
 
-def _required(variable: str) -> str:
-    if value := os.environ.get(variable):
+def _required(variables: Environment, variable: str) -> str:
+    if value := variables.get(variable):
         return value
     raise InvalidInput(f"set {variable}; prefect-tracktor receive --help says what it is")
 

@@ -8,14 +8,14 @@ wrong order never restores a status that the parcel has left.
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from prefect.events import Event
 
 from prefect_tracktor import api
-from prefect_tracktor.bulk import Batch, calls_for, send_all
+from prefect_tracktor.bulk import calls_for, send_all
 from prefect_tracktor.client import AsyncTracktorClient
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import AuthenticationError
@@ -120,24 +120,19 @@ class DeliveryProcessor:
     ) -> list[ReadResult]:
         entries = {entry.subject.id: entry for entry in due if entry.subject.kind is kind}
         batch = await send_all(client, calls_for(call, list(entries)))
-        results = self._without_event(batch, entries)
-        for found in batch.found:
-            entry = entries[getattr(found, f"{kind}_id")]
-            event = event_of(found, account=self._account, received=entry.received)
-            results.append(ReadResult(entry, event=event))
-        return results
-
-    def _without_event(
-        self, batch: Batch[T], entries: Mapping[int, InboxEntry]
-    ) -> list[ReadResult]:
         if batch.failed:
             _log.warning(
                 "%d orders or parcels could not be read and are tried again later; the first: %s",
                 len(batch.failed),
                 batch.failed[0].reason,
             )
-        failed = [_failed(entries[failure.id], failure.retry_after) for failure in batch.failed]
-        return failed + [self._missing(entries[unknown]) for unknown in batch.missing]
+        results = [_failed(entries[failure.id], failure.retry_after) for failure in batch.failed]
+        results += [self._missing(entries[unknown]) for unknown in batch.missing]
+        for found in batch.found:
+            entry = entries[getattr(found, f"{kind}_id")]
+            event = event_of(found, account=self._account, received=entry.received)
+            results.append(ReadResult(entry, event=event))
+        return results
 
     def _missing(self, entry: InboxEntry) -> ReadResult:
         """Schedule a few more attempts before the id counts as unknown."""

@@ -6,6 +6,7 @@ its deliveries.
 
 import asyncio
 import logging
+import re
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,8 +32,7 @@ from prefect_tracktor.webhooks.processor import DeliveryProcessor
 from prefect_tracktor.webhooks.queue import WebhookQueue
 from prefect_tracktor.webhooks.worker import SingleWriter, repeat
 
-MIN_TOKEN_LENGTH = 22
-_TOKEN_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{22,}")
 
 _log = logging.getLogger(__name__)
 
@@ -70,9 +70,9 @@ DEFAULTS = ReceiverOptions()
 
 def checked_token(token: str) -> str:
     """Refuse a token that can be guessed or does not fit into an address."""
-    if len(token) < MIN_TOKEN_LENGTH or not _TOKEN_CHARACTERS.issuperset(token):
+    if not _TOKEN.fullmatch(token):
         raise InvalidInput(
-            f"the token must have at least {MIN_TOKEN_LENGTH} random letters, digits, - or _;"
+            "the token must have at least 22 random letters, digits, - or _;"
             f" this one has {len(token)} characters. prefect-tracktor receive token makes one"
         )
     return token

@@ -1,4 +1,4 @@
-"""The command `prefect-tracktor`: files that it writes, folders that it uses, errors."""
+"""The command `prefect-tracktor`: written files, used folders, errors."""
 
 import os
 import socket
@@ -28,7 +28,7 @@ COMMANDS = [name for name in app if not name.startswith("-")]
 
 
 def all_commands(parent: App = app, path: str = "") -> Iterator[tuple[str, App]]:
-    """All commands with options, also those of `receive` and `ledger`."""
+    """Return all commands with options, also those of `receive` and `ledger`."""
     for name in parent:
         if not name.startswith("-"):
             command = parent[name]
@@ -45,25 +45,25 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """The printed text, without line breaks."""
+def output(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Return the printed text, without line breaks."""
     return lambda: " ".join("".join(capsys.readouterr()).replace("│", "").split())
 
 
-def forget_the_users_modules() -> dict[str, ModuleType]:
+def forget_project_modules() -> dict[str, ModuleType]:
     names = [name for name in sys.modules if name.partition(".")[0] in ("flows", "blocks")]
     return {name: sys.modules.pop(name) for name in names}
 
 
 @pytest.fixture
 def own_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """What `init` writes, imported by none yet, as in a new process; Prefect does not answer."""
+    """A project from `init`, not imported yet, as in a new process; Prefect is unreachable."""
     list(write_project(project))
-    known = forget_the_users_modules()
+    known = forget_project_modules()
     monkeypatch.syspath_prepend(project)
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         yield project
-    forget_the_users_modules()
+    forget_project_modules()
     sys.modules.update(known)
 
 
@@ -88,74 +88,72 @@ def files_of(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_and_its_options(
-    command: str, said: Callable[[], str]
-) -> None:
+def test_every_command_has_a_help_text(command: str, output: Callable[[], str]) -> None:
     assert main([command, "--help"]) == 0
-    help_text = said()
+    help_text = output()
     assert f"prefect-tracktor {command}" in help_text.partition(".")[0]
     assert len(help_text) > 80
 
 
 @pytest.mark.parametrize("command", dict(all_commands()))
 def test_every_option_of_every_command_has_help(command: str) -> None:
-    # the sandbox's own app, as its servers may not be installed
+    # the app of the sandbox itself, because its servers may not be installed
     app = sandbox_app if command == "sandbox" else dict(all_commands())[command]
     arguments = app.assemble_argument_collection(parse_docstring=True)
     assert [a.name for a in arguments if a.show and not a.parameter.help] == []
 
 
-def test_the_command_alone_lists_all_with_a_sentence_each(said: Callable[[], str]) -> None:
+def test_the_command_without_arguments_lists_all_commands(output: Callable[[], str]) -> None:
     assert main([]) == 0
-    listed = said()
+    listed = output()
     assert [name for name in COMMANDS if f" {name} " not in listed] == []
     assert "To see them work, run demo; to set up your own shop, run init." in listed
 
 
-def test_the_version_is_that_of_the_installed_package(said: Callable[[], str]) -> None:
+def test_version_prints_the_version_of_the_package(output: Callable[[], str]) -> None:
     assert main(["--version"]) == 0
-    assert said() == prefect_tracktor.__version__
+    assert output() == prefect_tracktor.__version__
 
 
 # ---- init
 
 
-def test_init_writes_all_that_one_edits_and_says_what_comes_next(
-    project: Path, said: Callable[[], str]
+def test_init_writes_flows_and_blocks_and_prints_the_next_steps(
+    project: Path, output: Callable[[], str]
 ) -> None:
     assert main(["init"]) == 0
     assert files_of(project) == files_of(PROJECT)
-    words = said()
-    assert all(f"wrote {name}" in words for name in files_of(PROJECT))
-    assert "Next: prefect-tracktor blocks" in words
+    text = output()
+    assert all(f"wrote {name}" in text for name in files_of(PROJECT))
+    assert "Next: prefect-tracktor blocks" in text
     assert sorted(path.name for path in project.iterdir()) == ["blocks", "flows"]
 
 
-def test_init_leaves_what_is_there_and_writes_the_rest(
-    project: Path, said: Callable[[], str]
+def test_init_keeps_existing_files_and_writes_the_others(
+    project: Path, output: Callable[[], str]
 ) -> None:
     own = "# of my own\n"
     (project / "flows").mkdir()
     (project / "flows" / "shops.py").write_text(own)
     (project / "flows" / "my_pipeline.py").write_text(own)
     assert main(["init"]) == 0
-    assert "kept flows/shops.py" in said()
+    assert "kept flows/shops.py" in output()
     written = files_of(PROJECT)
     mine = {"flows/shops.py": own, "flows/my_pipeline.py": own}
     assert files_of(project) == written | mine
     assert main(["init"]) == 0
-    assert "wrote" not in said()
+    assert "wrote" not in output()
     assert files_of(project) == written | mine
 
 
-def test_init_writes_into_a_folder_that_is_named(project: Path, said: Callable[[], str]) -> None:
+def test_init_writes_into_a_named_folder(project: Path, output: Callable[[], str]) -> None:
     assert main(["init", "a/shop"]) == 0
     assert files_of(project / "a/shop") == files_of(PROJECT)
-    assert "Next: cd a/shop prefect-tracktor blocks" in said()
+    assert "Next: cd a/shop prefect-tracktor blocks" in output()
 
 
 @pytest.mark.parametrize("in_the_way", ["flows", "flows/shops.py"])
-def test_what_is_in_the_way_of_init_is_named(project: Path, in_the_way: str) -> None:
+def test_init_names_a_path_that_is_in_the_way(project: Path, in_the_way: str) -> None:
     if in_the_way == "flows":
         (project / "flows").write_text("a list of flows")
     else:
@@ -164,7 +162,7 @@ def test_what_is_in_the_way_of_init_is_named(project: Path, in_the_way: str) -> 
         list(write_project(project))
 
 
-def test_a_link_that_leads_nowhere_is_not_written_through(project: Path) -> None:
+def test_init_does_not_write_through_a_broken_link(project: Path) -> None:
     (project / "flows").mkdir()
     (project / "flows" / "shops.py").symlink_to(project / "elsewhere.py")
     with pytest.raises(InvalidInput, match=r"shops\.py cannot be written"):
@@ -172,7 +170,7 @@ def test_a_link_that_leads_nowhere_is_not_written_through(project: Path) -> None
     assert not (project / "elsewhere.py").exists()
 
 
-# ---- which folders are used
+# ---- folders
 
 
 def test_the_built_in_folders_are_in_the_wheel_or_beside_the_package(tmp_path: Path) -> None:
@@ -185,9 +183,9 @@ def test_the_built_in_folders_are_in_the_wheel_or_beside_the_package(tmp_path: P
     assert (built_in() / "flows" / "shops.py").is_file()
 
 
-def test_the_folders_of_the_working_directory_go_before_the_built_in_ones(project: Path) -> None:
+def test_local_folders_take_precedence_over_the_built_in_ones(project: Path) -> None:
     assert folder_of("flows") == built_in() / "flows"
-    # many projects have a folder of this name; without a list of shops it is not used
+    # many projects have a folder of this name; it is used only with a list of shops
     (project / "flows").mkdir()
     assert folder_of("flows") == built_in() / "flows"
     list(write_project(project))
@@ -195,37 +193,37 @@ def test_the_folders_of_the_working_directory_go_before_the_built_in_ones(projec
     assert folder_of("blocks") == project / "blocks"
 
 
-def test_a_file_of_the_users_own_is_found(project: Path) -> None:
+def test_a_users_own_flow_file_is_found(project: Path) -> None:
     list(write_project(project))
     (project / "flows" / "of_my_own.py").write_text("def deployment(shop): ...\n")
-    told = python("flows", "serve", "--only", "nothing", cwd=project)
-    assert told.returncode == 2
-    assert "of_my_own" in told.stderr
-    assert "Traceback" not in told.stderr
+    result = python("flows", "serve", "--only", "nothing", cwd=project)
+    assert result.returncode == 2
+    assert "of_my_own" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_an_edited_list_of_blocks_is_used(project: Path) -> None:
     list(write_project(project))
     (project / "blocks" / "documents.py").write_text("DOCUMENTS = ()\n")
-    told = python("blocks", "--only", "tracktor-credentials", cwd=project)
-    assert told.returncode == 2
-    assert "unknown block in blocks/documents.py: 'tracktor-credentials'" in told.stderr
+    result = python("blocks", "--only", "tracktor-credentials", cwd=project)
+    assert result.returncode == 2
+    assert "unknown block in blocks/documents.py: 'tracktor-credentials'" in result.stderr
 
 
-def test_that_the_built_in_deployments_are_used_is_told(
-    own_project: Path, said: Callable[[], str]
+def test_serve_prints_that_it_uses_the_built_in_deployments(
+    own_project: Path, output: Callable[[], str]
 ) -> None:
     (own_project / "flows" / "of_my_own.py").write_text("def deployment(shop): ...\n")
     assert main(["serve", "--only", "nothing"]) == 2
-    assert "of_my_own" in (words := said())
-    assert "built-in" not in words
+    assert "of_my_own" in (text := output())
+    assert "built-in" not in text
     for file in (own_project / "flows").iterdir():
         file.rename(file.with_suffix(".away"))
     assert main(["serve"]) == 2
-    assert "these are the built-in deployments" in said()
+    assert "these are the built-in deployments" in output()
 
 
-# ---- what is wrong
+# ---- errors
 
 
 @pytest.mark.parametrize(
@@ -243,22 +241,22 @@ def test_that_the_built_in_deployments_are_used_is_told(
         (["receive"], "set TRACKTOR_UUID; prefect-tracktor receive --help"),
     ],
 )
-def test_what_cannot_be_right_is_told_with_what_to_do(
-    arguments: list[str], problem: str, said: Callable[[], str], project: Path
+def test_an_invalid_argument_is_refused_with_a_remedy(
+    arguments: list[str], problem: str, output: Callable[[], str], project: Path
 ) -> None:
     assert main(arguments) == 2
-    assert problem in said()
+    assert problem in output()
 
 
-def test_the_receiver_reads_the_zone_of_the_apis_times(
-    said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+def test_receive_reads_the_time_zone_of_the_api(
+    output: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACKTOR_UUID", UUID)
     monkeypatch.setenv("TRACKTOR_API_KEY", API_KEY)
     assert main(["receive", "template"]) == 0
     monkeypatch.setenv("TRACKTOR_API_TIME_ZONE", "Mars")
     assert main(["receive", "template"]) == 2
-    assert "time_zone" in said()
+    assert "time_zone" in output()
 
 
 @pytest.mark.parametrize(
@@ -266,111 +264,125 @@ def test_the_receiver_reads_the_zone_of_the_apis_times(
     ["TRACKTOR_SENDER: me@shop.example", "TRACKTOR_READ_ONLY", 'TRACKTOR_API_KEY="s3cret', "=x"],
 )
 @pytest.mark.parametrize("command", [["blocks"], ["serve"]])
-def test_a_line_of_the_env_file_that_cannot_be_read_is_named(
-    command: list[str], line: str, project: Path, said: Callable[[], str]
+def test_an_invalid_line_of_the_env_file_is_named(
+    command: list[str], line: str, project: Path, output: Callable[[], str]
 ) -> None:
     (project / ".env").write_text(f"# settings\nSMTP_PORT=25\n{line}\nSMTP_HOST=a.example\n")
     assert main(command) == 2
-    words = said()
-    assert ".env, line 3 is not NAME=value: write an equals sign" in words
-    assert "s3cret" not in words
+    text = output()
+    assert ".env, line 3 is not NAME=value: write an equals sign" in text
+    assert "s3cret" not in text
 
 
-def test_an_env_file_from_an_editor_on_windows_is_read(project: Path) -> None:
+def test_an_env_file_from_windows_is_read(project: Path) -> None:
     file = project / ".env"
     file.write_bytes(b'\xef\xbb\xbfSMTP_HOST = "a.example"\r\nexport SMTP_PORT=25 # mine\r\n')
     assert read(file, {}) == {"SMTP_HOST": "a.example", "SMTP_PORT": "25"}
 
 
-def test_the_sandbox_does_not_replace_settings_of_a_shop(
-    project: Path, said: Callable[[], str]
+def test_the_sandbox_does_not_overwrite_a_shops_env_file(
+    project: Path, output: Callable[[], str]
 ) -> None:
     mine = "TRACKTOR_API_KEY=of-my-own\n"
     (project / ".env").write_text(mine)
     assert status_of(["sandbox", "--orders", "3", "--env-file", ".env"]) == 2
-    assert "--env-file: .env is there already, and no sandbox wrote it" in said()
+    assert "--env-file: .env is there already, and no sandbox wrote it" in output()
     assert (project / ".env").read_text() == mine
 
 
 @pytest.mark.parametrize("option", ["--port", "--smtp-port", "--csv", "--mailbox", "--env-file"])
-def test_what_the_sandbox_cannot_use_is_named(
-    option: str, project: Path, said: Callable[[], str]
+def test_the_sandbox_names_a_port_or_file_that_it_cannot_use(
+    option: str, project: Path, output: Callable[[], str]
 ) -> None:
     (project / "a_file").touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         value = str(taken.getsockname()[1]) if "port" in option else "a_file/here"
         assert status_of(["sandbox", "--orders", "3", option, value]) == 2
-    words = said()
-    assert (f"{option}: port {value}" if "port" in option else "a_file/here") in words
-    assert "cannot be used" in words
+    text = output()
+    assert (f"{option}: port {value}" if "port" in option else "a_file/here") in text
+    assert "cannot be used" in text
 
 
-def test_a_folder_that_the_preview_cannot_write_to_is_named(
-    prefect_api: None, project: Path, said: Callable[[], str]
+def test_preview_names_a_folder_that_it_cannot_write_to(
+    prefect_api: None, project: Path, output: Callable[[], str]
 ) -> None:
     (project / "a_file").touch()
     assert main(["preview", "--no-open", "--out", "a_file/here"]) == 2
-    assert "a_file/here/default cannot be used (Not a directory)" in said()
+    assert "a_file/here/default cannot be used (Not a directory)" in output()
 
 
 def status_of(arguments: list[str]) -> int | str | None:
-    """The exit status of a command that may end the interpreter itself."""
+    """Return the exit status of a command that may exit the interpreter."""
     try:
         return main(arguments)
     except SystemExit as end:
         return end.code
 
 
+RULE = "from prefect_tracktor import NotificationRule\nNotificationRule(name='late', when=['lost'])"
+
+
 @pytest.mark.parametrize(
-    ("source", "problem"),
+    ("file", "source", "problem"),
     [
-        ("def deployment(shop:\n", "mine.py, line 1: '(' was never closed; correct it"),
-        ("import no_such_package\n", "flows/mine.py cannot be imported (No module named"),
-        ("from prefect import nothing\n", "flows/mine.py cannot be imported (cannot import"),
+        ("flows/mine.py", "def deployment(shop:", "line 1: '(' was never closed; correct it"),
+        (
+            "flows/mine.py",
+            "import no_such_package",
+            "line 1: No module named 'no_such_package'; install what it needs, or",
+        ),
+        ("flows/mine.py", "from prefect import nothing", "line 1: cannot import"),
+        ("flows/mine.py", "\n\nRULES = [Rule()]", "line 3: name 'Rule' is not defined; "),
+        ("flows/mine.py", RULE, "line 2: when: 'lost' is not a condition"),
+        ("flows/shops.py", "def shops():\n    return [Shop('a')]", "line 2: name 'Shop' is not"),
+        ("flows/shops.py", "SHOPS = []", "has no attribute 'shops'"),
+        ("blocks/documents.py", "BLOCKS = []", "has no attribute 'DOCUMENTS'"),
+        ("blocks/documents.py", "import os\nos.path(1)", "line 2: 'module' object is not callable"),
     ],
 )
-def test_a_slip_in_an_edited_file_is_named_without_a_traceback(
-    own_project: Path, source: str, problem: str, said: Callable[[], str]
+def test_a_mistake_in_an_edited_file_is_located_without_a_traceback(
+    own_project: Path, file: str, source: str, problem: str, output: Callable[[], str]
 ) -> None:
-    (own_project / "flows" / "mine.py").write_text(source)
+    (own_project / file).write_text(source)
     assert main(["serve"]) == 2
-    assert problem in (words := said())
-    assert "Traceback" not in words
+    assert file in (text := output())
+    assert problem in text
+    assert "Traceback" not in text
 
 
 @pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"], ["blocks"]])
-def test_an_address_of_prefect_that_is_none_is_named(
-    command: list[str], said: Callable[[], str], project: Path
+def test_an_invalid_prefect_api_url_is_refused(
+    command: list[str], output: Callable[[], str], project: Path
 ) -> None:
     with temporary_settings({PREFECT_API_URL: "127.0.0.1:4200/api"}):
         assert main(command) == 2
-    assert "PREFECT_API_URL must be an address such as http://127.0.0.1:4200/api" in said()
+    assert "PREFECT_API_URL must be an address such as http://127.0.0.1:4200/api" in output()
 
 
 @pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"], ["blocks"]])
-def test_a_prefect_that_does_not_answer_is_named(
-    command: list[str], said: Callable[[], str], project: Path
+def test_an_unreachable_prefect_api_is_named(
+    command: list[str], output: Callable[[], str], project: Path
 ) -> None:
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
         assert main(command) == 2
-    assert "Prefect's API does not answer at http://127.0.0.1:" in (words := said())
-    assert "start the server with prefect server start" in words
+    assert "Prefect's API does not answer at http://127.0.0.1:" in (text := output())
+    assert "start the server with prefect server start" in text
 
 
 @pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"]])
-def test_nothing_is_served_by_a_temporary_server(
-    command: list[str], said: Callable[[], str], project: Path
+def test_serve_and_deploy_refuse_prefects_temporary_server(
+    command: list[str], output: Callable[[], str], project: Path
 ) -> None:
     with temporary_settings({PREFECT_API_URL: None}):
         assert main(command) == 2
-    assert "run prefect server start in another shell" in said()
+    assert "run prefect server start in another shell" in output()
 
 
 # ---- preview
 
 
-def test_preview_writes_each_message_of_each_template_in_each_language(
-    prefect_api: None, project: Path, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+def test_preview_writes_each_message_in_each_language(
+    prefect_api: None, project: Path, output: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
@@ -380,7 +392,7 @@ def test_preview_writes_each_message_of_each_template_in_each_language(
     fails = EmailTemplate(subject="{{ 1 // 0 }}")
     fails.save("to-fail", overwrite=True)
     assert main(["preview"]) == 0
-    assert "wrote tracktor-preview/index.html" in said()
+    assert "wrote tracktor-preview/index.html" in output()
     assert opened == [(project / "tracktor-preview/index.html").as_uri()]
     index = (project / "tracktor-preview/index.html").read_text("utf-8")
     for template in ("default", "to-be-seen"):
@@ -392,22 +404,22 @@ def test_preview_writes_each_message_of_each_template_in_each_language(
     assert "Hello <bdi>" in (project / "tracktor-preview/default/expired-en.html").read_text()
 
 
-def test_preview_shows_the_default_where_prefect_does_not_answer(
-    project: Path, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+def test_preview_shows_the_default_template_without_prefect(
+    project: Path, output: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webbrowser, "open", pytest.fail)
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
         assert main(["preview", "--no-open", "--out", "here"]) == 0
-    words = said()
-    assert "Without your saved templates: Prefect's API does not answer" in words
+    text = output()
+    assert "Without your saved templates: Prefect's API does not answer" in text
     assert (project / "here/default/delivered-fr.html").is_file()
 
 
-def test_a_missing_extra_is_named_with_what_installs_it(
-    monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
+def test_the_error_for_a_missing_extra_names_the_command_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, output: Callable[[], str]
 ) -> None:
     for name in [name for name in sys.modules if name.startswith("prefect_tracktor.sandbox")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "aiosmtpd", None)
     assert main(["sandbox", "--orders", "3"]) == 2
-    assert "the sandbox needs aiosmtpd: pip install" in said()
+    assert "the sandbox needs aiosmtpd: pip install" in output()

@@ -1,4 +1,4 @@
-"""Both clients against a server that answers to a script: what is repeated, and what is said."""
+"""Both clients against a server with scripted responses: retries, limits, errors."""
 
 import gzip
 import logging
@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -32,7 +33,7 @@ from prefect_tracktor.http.limits import TransportLimits
 from tests.support.scripted import DROP, DrippingServer, ScriptedServer, answer
 
 UUID = "0123abcd-0000-4000-8000-00000000000f"
-KEY = "k3y-that-nobody-may-see"
+KEY = "k3y-that-is-a-secret"
 HOOK = "https://shop.example/hook"
 ORDER = answer(body='{"order": {"order_id": 7, "order_email": "ada@example.com"}}')
 CUT_OFF = answer(body='{"order": {"order_id": 7, "order_email": "ada@exa', length=500)
@@ -68,12 +69,12 @@ def call(request: pytest.FixtureRequest) -> Call:
 
 @pytest.fixture
 def _without_pauses() -> Iterator[None]:
-    """Repeat at once, up to eight times."""
+    """Retry at once, up to eight times."""
     with stamina.set_testing(True, attempts=8, cap=True):
         yield
 
 
-def test_a_request_carries_the_key_and_goes_to_the_account(call: Call) -> None:
+def test_a_request_has_the_api_key_and_the_account_in_its_path(call: Call) -> None:
     with ScriptedServer([ORDER]) as server:
         call(server, "get_order", 7)
     [request] = server.requests
@@ -82,19 +83,19 @@ def test_a_request_carries_the_key_and_goes_to_the_account(call: Call) -> None:
     assert "content-type: application/json" in request.headers
 
 
-def test_an_update_sends_its_body(call: Call) -> None:
+def test_an_update_sends_its_fields_as_json(call: Call) -> None:
     with ScriptedServer([answer()]) as server:
         call(server, "update_order", 7, status="Sewing", force=True)
     assert server.requests[0].line == f"POST /{UUID}/orders/7.json"
     assert server.requests[0].body == '{"order":{"status":"Sewing","force":true}}'
 
 
-def test_an_unknown_call_can_be_made(call: Call) -> None:
+def test_call_sends_any_other_request(call: Call) -> None:
     with ScriptedServer([answer(body='{"notes": []}')]) as server:
         assert call(server, "call", "GET", "orders/7/notes.json") == {"notes": []}
 
 
-TROUBLE = {
+TEMPORARY_FAILURES = {
     "dropped": DROP,
     "garbage": GARBAGE,
     "cut off": CUT_OFF,
@@ -109,45 +110,47 @@ TROUBLE = {
 
 
 @pytest.mark.usefixtures("_without_pauses")
-@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE.keys())
-def test_a_read_is_repeated_until_the_trouble_has_passed(call: Call, trouble: bytes) -> None:
-    with ScriptedServer([trouble, trouble, ORDER]) as server:
+@pytest.mark.parametrize("failure", TEMPORARY_FAILURES.values(), ids=TEMPORARY_FAILURES.keys())
+def test_a_read_is_retried_after_temporary_errors(call: Call, failure: bytes) -> None:
+    with ScriptedServer([failure, failure, ORDER]) as server:
         assert call(server, "get_order", 7).order_id == 7
     assert len(server.requests) == 3
 
 
 @pytest.mark.usefixtures("_without_pauses")
-@pytest.mark.parametrize("trouble", [DROP, CUT_OFF, HTML, answer(500), answer(429)])
-def test_setting_a_status_is_repeated_as_it_does_no_harm(call: Call, trouble: bytes) -> None:
-    with ScriptedServer([trouble, answer()]) as server:
+@pytest.mark.parametrize("failure", [DROP, CUT_OFF, HTML, answer(500), answer(429)])
+def test_a_status_update_is_retried_after_temporary_errors(call: Call, failure: bytes) -> None:
+    with ScriptedServer([failure, answer()]) as server:
         call(server, "update_order", 7, status="Sewing")
     assert len(server.requests) == 2
 
 
 @pytest.mark.usefixtures("_without_pauses")
-@pytest.mark.parametrize("trouble", [DROP, GARBAGE, CUT_OFF, HTML, answer(500), answer(502)])
-def test_a_webhook_is_not_created_again_when_it_may_exist(call: Call, trouble: bytes) -> None:
-    with ScriptedServer([trouble]) as server, pytest.raises(TracktorError):
+@pytest.mark.parametrize("failure", [DROP, GARBAGE, CUT_OFF, HTML, answer(500), answer(502)])
+def test_a_webhook_creation_is_not_retried_if_it_may_have_succeeded(
+    call: Call, failure: bytes
+) -> None:
+    with ScriptedServer([failure]) as server, pytest.raises(TracktorError):
         call(server, "create_webhook", topic="order/all", address=HOOK)
     assert len(server.requests) == 1
 
 
 @pytest.mark.usefixtures("_without_pauses")
 @pytest.mark.parametrize("refusal", [answer(429), answer(503)])
-def test_a_webhook_is_created_again_when_the_server_refused(call: Call, refusal: bytes) -> None:
+def test_a_webhook_creation_is_retried_after_a_429_or_503(call: Call, refusal: bytes) -> None:
     with ScriptedServer([refusal, answer(body='{"webhook": {"id": 3}}')]) as server:
         assert call(server, "create_webhook", topic="order/all", address=HOOK).id == 3
     assert len(server.requests) == 2
 
 
 @pytest.mark.usefixtures("_without_pauses")
-def test_a_webhook_that_is_gone_after_a_lost_answer_was_deleted(call: Call) -> None:
+def test_a_404_for_a_retried_deletion_is_a_success(call: Call) -> None:
     with ScriptedServer([DROP, answer(404)]) as server:
         call(server, "delete_webhook", 3)
     assert len(server.requests) == 2
 
 
-def test_a_webhook_that_was_never_there_is_not_found(call: Call) -> None:
+def test_deleting_an_unknown_webhook_raises_not_found(call: Call) -> None:
     with ScriptedServer([answer(404)]) as server, pytest.raises(NotFound):
         call(server, "delete_webhook", 3)
 
@@ -161,7 +164,7 @@ def test_a_webhook_that_was_never_there_is_not_found(call: Call) -> None:
         (answer(302, headers="Location: https://evil.example\r\n"), InvalidResponse),
     ],
 )
-def test_what_waiting_cannot_help_is_not_repeated(
+def test_permanent_errors_are_not_retried(
     call: Call, reply: bytes, kind: type[TracktorError]
 ) -> None:
     with ScriptedServer([reply]) as server, pytest.raises(kind):
@@ -169,7 +172,7 @@ def test_what_waiting_cannot_help_is_not_repeated(
     assert len(server.requests) == 1
 
 
-def test_the_attempts_are_bounded(call: Call) -> None:
+def test_max_attempts_limits_the_retries(call: Call) -> None:
     with (
         stamina.set_testing(True, attempts=99, cap=True),
         ScriptedServer([answer(500)]) as server,
@@ -180,11 +183,11 @@ def test_the_attempts_are_bounded(call: Call) -> None:
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_a_retry_is_never_earlier_than_the_server_asked(call: Call, form: str) -> None:
+def test_a_retry_waits_for_retry_after(call: Call, form: str) -> None:
     if form == "seconds":
         value, at_least = "1", 1.0
     else:
-        # the date has whole seconds: what is left of the second may be lost
+        # a date has whole seconds, so the wait may be up to a second shorter
         value, at_least = (
             format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True),
             0.9,
@@ -196,7 +199,7 @@ def test_a_retry_is_never_earlier_than_the_server_asked(call: Call, form: str) -
     assert second.at - first.at >= at_least
 
 
-def test_a_wait_beyond_the_budget_is_said_at_once_instead(call: Call) -> None:
+def test_a_retry_after_beyond_the_budget_fails_at_once(call: Call) -> None:
     refusal = answer(429, headers="Retry-After: 3600\r\n")
     with ScriptedServer([refusal]) as server, pytest.raises(RateLimited, match="3600") as caught:
         call(server, "get_order", 7)
@@ -204,13 +207,31 @@ def test_a_wait_beyond_the_budget_is_said_at_once_instead(call: Call) -> None:
     assert len(server.requests) == 1
 
 
-def test_a_silent_server_is_given_up_on(call: Call) -> None:
+def test_a_budget_of_zero_seconds_allows_no_retry(call: Call) -> None:
+    with ScriptedServer([answer(503), ORDER]) as server, pytest.raises(ServerError):
+        call(server, "get_order", 7, limits=TransportLimits(retry_budget_seconds=0))
+    assert len(server.requests) == 1
+
+
+def test_a_call_that_is_not_retried_logs_no_wait(caplog: pytest.LogCaptureFixture) -> None:
+    refusal = answer(429, headers="Retry-After: 3600\r\n")
+    with (
+        ScriptedServer([refusal]) as server,
+        # a new account: others may have logged a wait within the last minute
+        TracktorClient(uuid=uuid4().hex, api_key=KEY, base_url=server.address) as client,
+        pytest.raises(RateLimited),
+    ):
+        client.get_order(7)
+    assert "Waiting" not in caplog.text
+
+
+def test_a_silent_server_causes_a_read_timeout(call: Call) -> None:
     limits = TransportLimits(read_timeout_seconds=0.1, max_attempts=1)
     with ScriptedServer([30.0]) as server, pytest.raises(APIConnectionError, match="in time"):
         call(server, "get_order", 7, limits=limits)
 
 
-def test_a_server_that_is_not_there_is_named_as_such(call: Call) -> None:
+def test_an_unreachable_server_causes_a_connection_error(call: Call) -> None:
     with ScriptedServer([]) as gone:
         pass
     limits = TransportLimits(max_attempts=1)
@@ -230,7 +251,7 @@ def test_a_server_that_is_not_there_is_named_as_such(call: Call) -> None:
     ],
     ids=["body", "error body", "head", "continue", "hints"],
 )
-def test_an_answer_without_end_is_cut_off_by_the_call_timeout(
+def test_the_call_timeout_ends_an_endless_response(
     call: Call, beginning: bytes, drop: bytes, error: type[TracktorError], words: str
 ) -> None:
     limits = TransportLimits(call_timeout_seconds=0.3, max_attempts=1)
@@ -262,7 +283,7 @@ def encoded(body: bytes, coding: str, status: int = 200) -> bytes:
         encoded(b'{"order_id": 7}', "identity"),
     ],
 )
-def test_an_answer_may_be_compressed_once(call: Call, reply: bytes) -> None:
+def test_a_response_may_be_compressed_once(call: Call, reply: bytes) -> None:
     with ScriptedServer([reply]) as server:
         assert call(server, "get_order", 7).order_id == 7
 
@@ -279,9 +300,7 @@ def test_an_answer_may_be_compressed_once(call: Call, reply: bytes) -> None:
     ],
     ids=["gzip twice", "gzip thrice", "bomb", "deflate bomb", "br", "large"],
 )
-def test_an_answer_that_grows_without_bound_is_refused_and_not_asked_for_again(
-    call: Call, reply: bytes
-) -> None:
+def test_oversized_responses_are_refused_and_not_retried(call: Call, reply: bytes) -> None:
     tracemalloc.start()
     try:
         with ScriptedServer([reply]) as server, pytest.raises(InvalidResponse, match="the resp"):
@@ -299,13 +318,13 @@ def test_an_answer_that_grows_without_bound_is_refused_and_not_asked_for_again(
     [encoded(zipped(b'{"order_id": 7}')[:-9], "gzip"), encoded(b'{"order_id": 7}', "gzip")],
     ids=["too short", "not compressed"],
 )
-def test_an_answer_that_cannot_be_decompressed_is_asked_for_again(call: Call, reply: bytes) -> None:
+def test_a_response_that_cannot_be_decompressed_is_retried(call: Call, reply: bytes) -> None:
     with ScriptedServer([reply, ORDER]) as server:
         assert call(server, "get_order", 7).order_id == 7
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "server_said"),
     [
         (answer(422, '{"error": "invalid status", "x": "' + "x" * 60_000_000), "invalid status"),
         (encoded(zipped(b'["' + b"x" * 60_000_000), "gzip", 422), ""),
@@ -315,8 +334,8 @@ def test_an_answer_that_cannot_be_decompressed_is_asked_for_again(call: Call, re
     ],
     ids=["large", "bomb", "not compressed", "gzip twice", "br"],
 )
-def test_an_error_is_told_by_its_status_whatever_its_body_is(
-    call: Call, reply: bytes, said: str
+def test_an_error_status_is_recognized_with_any_body(
+    call: Call, reply: bytes, server_said: str
 ) -> None:
     started = time.monotonic()
     with (
@@ -324,28 +343,30 @@ def test_an_error_is_told_by_its_status_whatever_its_body_is(
         pytest.raises(UnprocessableValue, match="422") as caught,
     ):
         call(server, "get_order", 7)
-    assert caught.value.server_said == said
+    assert caught.value.server_said == server_said
     assert time.monotonic() - started < 10
 
 
 @pytest.mark.usefixtures("_without_pauses")
-@pytest.mark.parametrize("trouble", [*TROUBLE.values(), answer(401), answer(404), answer(422)])
-def test_no_error_and_no_log_line_holds_the_key_or_a_customer(
-    call: Call, trouble: bytes, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "failure", [*TEMPORARY_FAILURES.values(), answer(401), answer(404), answer(422)]
+)
+def test_errors_and_logs_hold_no_key_and_no_customer_data(
+    call: Call, failure: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with ScriptedServer([trouble]) as server, pytest.raises(TracktorError) as caught:
+    with ScriptedServer([failure]) as server, pytest.raises(TracktorError) as caught:
         call(server, "get_order", 7)
     error = caught.value
-    seen = f"{error!r} {error} {error.__cause__!r} {error.__context__!r} {caplog.text}"
-    seen += "".join(str(vars(record)) for record in caplog.records)
+    visible = f"{error!r} {error} {error.__cause__!r} {error.__context__!r} {caplog.text}"
+    visible += "".join(str(vars(record)) for record in caplog.records)
     for private in (KEY, "ada@", "Ada"):
-        assert private not in seen
+        assert private not in visible
     assert UUID not in f"{error!r} {error}"
     assert "orders/7.json" in str(error)
 
 
-def test_errors_survive_the_way_from_another_process(call: Call) -> None:
+def test_errors_can_be_pickled(call: Call) -> None:
     refusal = answer(429, headers="Retry-After: 3600\r\n")
     with ScriptedServer([refusal]) as server, pytest.raises(RateLimited) as caught:
         call(server, "get_order", 7)
@@ -366,7 +387,7 @@ def test_errors_survive_the_way_from_another_process(call: Call) -> None:
         ({"base_url": "http://www.theshoppad.com"}, "base_url must be an https address"),
     ],
 )
-def test_what_cannot_be_right_is_refused_before_anything_is_sent(
+def test_invalid_client_arguments_are_refused(
     kind: type[TracktorClient] | type[AsyncTracktorClient], values: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(InvalidInput, match=problem) as caught:
@@ -374,18 +395,18 @@ def test_what_cannot_be_right_is_refused_before_anything_is_sent(
     assert all(value not in str(caught.value) for value in values.values() if len(value) > 10)
 
 
-def test_a_client_shows_nothing_of_its_account() -> None:
+def test_the_repr_of_a_client_hides_its_account() -> None:
     assert repr(TracktorClient(uuid=UUID, api_key=KEY)) == "<TracktorClient>"
 
 
-def test_the_sync_client_works_without_with() -> None:
+def test_the_sync_client_works_without_a_with_block() -> None:
     with ScriptedServer([ORDER]) as server:
         client = TracktorClient(uuid=UUID, api_key=KEY, base_url=server.address)
         assert client.get_order(7).order_id == 7
         client.close()
 
 
-def test_the_rate_holds_over_all_clients_of_an_account() -> None:
+def test_all_clients_of_an_account_share_the_rate_limit() -> None:
     limits = TransportLimits(requests_per_second=5)
 
     def read(_number: int) -> None:
@@ -397,13 +418,13 @@ def test_the_rate_holds_over_all_clients_of_an_account() -> None:
     begin = time.monotonic()
     with ScriptedServer([ORDER]) as server, ThreadPoolExecutor(8) as threads:
         list(threads.map(read, range(11)))
-    # five start at once, and as many in each further second; a busy machine only makes them later
+    # five start at once, and five in each further second, or later on a busy machine
     for number, request in enumerate(server.requests):
         assert request.at - begin >= number // 5
 
 
 @pytest.mark.anyio
-async def test_no_more_requests_are_under_way_than_allowed() -> None:
+async def test_max_concurrency_limits_simultaneous_requests() -> None:
     under_way, most = 0, 0
 
     async def handle(stream: anyio.abc.SocketStream) -> None:

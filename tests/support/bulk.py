@@ -1,4 +1,4 @@
-"""Many calls at once, for tests without a task."""
+"""Bulk calls without a task."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -14,7 +14,7 @@ T = TypeVar("T")
 def send_all_from_anywhere(
     connect: Callable[[], AsyncTracktorClient], calls: Mapping[int, ApiCall[T]]
 ) -> Batch[T]:
-    """`send_all`, with or without an event loop running in the thread."""
+    """Run `send_all`, with or without a running event loop in the thread."""
 
     async def send() -> Batch[T]:
         async with connect() as client:

@@ -1,4 +1,4 @@
-"""Certificates that sign themselves, for TLS servers of the tests' own."""
+"""Self-signed certificates for TLS servers in tests."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def write_certificate(path: Path, names: Iterable[x509.GeneralName]) -> Path:
-    """Write a certificate for these names, with its key, into one file."""
+    """Write a certificate for these names, with its key, to one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sandbox.example")])
     now, day = dt.datetime.now(dt.UTC), dt.timedelta(days=1)

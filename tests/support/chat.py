@@ -1,7 +1,6 @@
-"""Slack and Teams as the notification blocks find them: hosts of the internet, behind a proxy.
+"""Slack and Teams for notification blocks: a proxy that responds in place of their hosts.
 
-Whoever goes through the proxy reaches no further than this server, which answers as the host that
-was asked for, over TLS.
+All requests through the proxy end at this server, which responds over TLS as the requested host.
 """
 
 import json
@@ -20,7 +19,7 @@ TEAMS = "prod-01.westeurope.logic.azure.com"
 
 @dataclass(frozen=True)
 class SendResult:
-    """What a webhook received."""
+    """A message that a webhook received."""
 
     host: str
     path: str
@@ -28,7 +27,7 @@ class SendResult:
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Takes what is posted to any webhook, or refuses it."""
+    """Accept or refuse posts to any webhook."""
 
     def __init__(self, certificate: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -36,7 +35,7 @@ class ChatServer(ThreadingHTTPServer):
         self.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.tls.load_cert_chain(certificate)
         self.posted: list[SendResult] = []
-        # what is answered to the next posts, instead of 200
+        # the statuses of the next responses, instead of 200
         self.statuses: list[int] = []
 
     def __enter__(self) -> Self:
@@ -54,14 +53,14 @@ class ChatServer(ThreadingHTTPServer):
 
     @property
     def texts(self) -> list[str]:
-        """The messages, whatever their form."""
+        """The texts of the messages, in any format."""
         return [_text(posted.body) for posted in self.posted]
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: ChatServer
 
-    def do_CONNECT(self) -> None:  # the name that the base class looks for
+    def do_CONNECT(self) -> None:  # the base class finds it by this name
         self.send_response(200)
         self.end_headers()
         self.connection = self.server.tls.wrap_socket(self.connection, server_side=True)

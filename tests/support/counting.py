@@ -1,4 +1,4 @@
-"""A server that knows every order, and counts: how many requests at once, and when each arrived."""
+"""A server that has every order, and counts its requests."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ from tests.support.json_server import JsonServer
 
 
 class CountingServer(JsonServer):
-    """Answers each request after a hundredth of a second."""
+    """Respond after 10 ms; record the times of arrival and the most simultaneous requests."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class CountingServer(JsonServer):
         self._lock = threading.Lock()
 
     def respond(self, _method: str, path: str, _body: Any, /) -> tuple[int, Any]:
-        """The order that is asked for."""
+        """Return the requested order."""
         with self._lock:
             self.arrivals.append(time.monotonic())
             self._at_once += 1

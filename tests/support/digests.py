@@ -1,4 +1,4 @@
-"""What the team's digest, as it came in by mail, calls new."""
+"""New orders in a digest that was received by email."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from prefect_tracktor.sandbox.mail import ReceivedMessage
 
 
 def new_in(digest: ReceivedMessage) -> set[int]:
-    """The orders that a digest calls new."""
+    """Return the ids of the orders that a digest marks as new."""
     [attached] = digest.message.iter_attachments()
     payload = attached.get_payload(decode=True)
     assert isinstance(payload, bytes)

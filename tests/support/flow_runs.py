@@ -1,4 +1,4 @@
-"""What Prefect's server knows of flow runs."""
+"""Flow runs on the Prefect server."""
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
@@ -7,9 +7,9 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 
 def newest_run() -> FlowRun:
-    """The run that began last, of all that the tests of this server started."""
+    """Return the flow run that started last on this server."""
     with get_client(sync_client=True) as client:
-        # what other tests have scheduled has no start time, and would be first
+        # scheduled runs of other tests have no start time, and would be first
         begun = {"start_time": {"is_null_": False}}
         [run] = client.read_flow_runs(
             flow_run_filter=FlowRunFilter.model_validate(begun),

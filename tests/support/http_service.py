@@ -1,4 +1,4 @@
-"""A service that takes notices over HTTP, and keeps what it took."""
+"""HTTP service that receives notices and keeps them."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 @dataclass(frozen=True)
 class Posted:
-    """A request that was taken."""
+    """A request that was accepted."""
 
     path: str
     headers: Mapping[str, str]
@@ -32,7 +32,7 @@ class Posted:
 
 @dataclass(frozen=True)
 class Instead:
-    """What happens to a request on purpose; with the status 0 there is no answer."""
+    """An injected response; with the status 0 there is no response."""
 
     status: int
     taken: bool = False
@@ -40,7 +40,7 @@ class Instead:
 
 @dataclass
 class HttpService:
-    """Answers with `status` and `answer`, after `delay_seconds`; each n-th as `every` says."""
+    """Respond with `status` and `answer`, or to each n-th request as in `every`."""
 
     status: int = 200
     answer: Any = field(default_factory=dict)
@@ -56,7 +56,7 @@ class HttpService:
         return f"http://127.0.0.1:{self.port}"
 
     def next(self) -> Instead | None:
-        """What happens to the next request, if not the usual."""
+        """Return the injected response to the next request, if any."""
         self.requests += 1
         found = (one for number, one in self.every.items() if self.requests % number == 0)
         return next(found, None)
@@ -107,6 +107,6 @@ class HttpService:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler

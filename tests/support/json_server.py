@@ -1,4 +1,4 @@
-"""A Tracktor over real sockets; what it answers is a subclass's business."""
+"""Base class of Tracktor servers in tests, over real sockets; a subclass gives the responses."""
 
 import json
 import threading
@@ -16,7 +16,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class JsonServer(ABC):
-    """Listens while its block runs, and answers each request with JSON."""
+    """A server that responds with JSON while its block runs."""
 
     def __init__(self) -> None:
         self._server = _Server(("127.0.0.1", 0), self._handler())
@@ -24,10 +24,10 @@ class JsonServer(ABC):
 
     @abstractmethod
     def respond(self, method: str, path: str, body: Any, /) -> tuple[int, Any]:
-        """The status and the JSON for a request; of the path, what follows the account's uuid."""
+        """Return the status and the JSON for a request; the path is the part after the account."""
 
     def credentials_with(self, **fields: Any) -> TracktorCredentials:
-        """An account at this server, with other fields of the block."""
+        """Return credentials for this server, with other fields of the block."""
         usual = {
             "uuid": "00000000-0000-4000-8000-000000000001",
             "api_key": "k3y",
@@ -37,7 +37,7 @@ class JsonServer(ABC):
 
     @property
     def credentials(self) -> TracktorCredentials:
-        """An account at this server."""
+        """Credentials for this server."""
         return self.credentials_with()
 
     def __enter__(self) -> Self:
@@ -70,9 +70,9 @@ class JsonServer(ABC):
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - the library's names
+            do_GET = do_POST = do_DELETE = _serve  # noqa: N815  # the base class finds them by these names
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler

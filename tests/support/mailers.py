@@ -1,4 +1,4 @@
-"""Mailers for the sandbox's mail server, and a flow's parameters with a change in them."""
+"""Mailers for the sandbox's mail server, and changed parameters of flows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,18 +12,18 @@ SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
 
 
 def mailer_of(server: MailServer, **options: Any) -> Mailer:
-    """A mailer that sends to customers through the server."""
+    """Return a live mailer for the server."""
     return mailer_at(server.port, **options)
 
 
 def mailer_at(port: int, **options: Any) -> Mailer:
-    """A mailer for a server on this machine, such as one of another process."""
+    """Return a live mailer for a port on this machine."""
     usual = {"host": "127.0.0.1", "port": port, "security": "none", "sender": SENDER}
     return Mailer.model_validate(usual | {"mode": "live"} | options)
 
 
 def changed(parameters: Mapping[str, Any], **options: Any) -> dict[str, Any]:
-    """A flow's parameters with other values: its own, its mailer's, or those about reading."""
+    """Return parameters of a flow with other values, also for fields of `mailer` and `reading`."""
     for name, default in {"mailer": None, "reading": ReadingOptions()}.items():
         part: BaseModel | None = parameters.get(name, default)
         if part is not None and (own := type(part).model_fields.keys() & options.keys()):

@@ -1,4 +1,4 @@
-"""A Tracktor over real sockets whose answers are whatever JSON a test puts into it."""
+"""Tracktor server with any JSON as orders, status options and webhooks, over real sockets."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from tests.support.json_server import JsonServer
 
 
 def parcel(number: int, **fields: Any) -> dict[str, Any]:
-    """A parcel with all documented fields, in transit and in no trouble."""
+    """Return a parcel with all documented fields, in transit and without exception."""
     return {
         "shop_url": "https://shop.example",
         "order_id": number,
@@ -26,8 +26,8 @@ def parcel(number: int, **fields: Any) -> dict[str, Any]:
 
 
 def order(number: int, *parcels: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """An order of these parcels, or else of one, with all documented fields."""
-    of_it = list(parcels or [parcel(number)])
+    """Return an order with all documented fields and these parcels, or one in transit."""
+    its_parcels = list(parcels or [parcel(number)])
     return {
         "order_id": number,
         "order_name": f"#{number}",
@@ -40,20 +40,20 @@ def order(number: int, *parcels: dict[str, Any], **fields: Any) -> dict[str, Any
         "customer_full_name": "Ada Lovelace",
         "total_price": 59.9,
         "line_item_count": 1,
-        "statuses": [one.get("shipment_status") for one in of_it],
+        "statuses": [parcel.get("shipment_status") for parcel in its_parcels],
         "exception_statuses": [
-            one["exception_status"] for one in of_it if one.get("exception_status")
+            parcel["exception_status"] for parcel in its_parcels if parcel.get("exception_status")
         ],
         "days_since_ordered": 1,
         "automatic_carrier_updates": True,
-        "fulfillments": of_it,
+        "fulfillments": its_parcels,
     } | fields
 
 
 class OddTracktor(JsonServer):
-    """Answers with the orders, status options and webhooks that a test gives it.
+    """Respond with the orders, status options and webhooks of a test.
 
-    A webhook that is created gets the next of the ids.
+    A created webhook gets the next of `webhook_ids`.
     """
 
     def __init__(self) -> None:
@@ -65,12 +65,12 @@ class OddTracktor(JsonServer):
         self.writes: list[str] = []
 
     def put(self, *orders: dict[str, Any]) -> list[int]:
-        """Know these orders and no other."""
-        self.orders = {one["order_id"]: one for one in orders}
+        """Replace all orders, and return their ids."""
+        self.orders = {order["order_id"]: order for order in orders}
         return list(self.orders)
 
     def respond(self, method: str, path: str, body: Any, /) -> tuple[int, Any]:
-        """What the API answers; writes are noted."""
+        """Respond as the API does, and record writes."""
         kind, _, name = path.partition("/")
         if method != "GET":
             self.writes.append(f"{method} {kind}/{name}")

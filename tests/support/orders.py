@@ -1,4 +1,4 @@
-"""A Tracktor that answers with exactly the orders that a test gives it, over real sockets."""
+"""Tracktor server with the orders of a test, over real sockets."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ OPTIONS = ["Order ready", "In transit", "Out for delivery", "Delivered", "Cuttin
 
 
 class OrderServer(JsonServer):
-    """Answers with what stands in `orders`, by id; `gone` makes the whole account unknown."""
+    """Respond with `orders`, by id; with `gone`, the account is unknown."""
 
     def __init__(self, *orders: dict[str, Any]) -> None:
         super().__init__()
@@ -22,12 +22,12 @@ class OrderServer(JsonServer):
         self.before_answer: Callable[[str], None] = lambda _path: None
 
     def respond(self, method: str, path: str, body: Any, /) -> tuple[int, Any]:
-        """What stands at a path, or becomes of it."""
+        """Read or update the object at a path."""
         found = self.answer(path) if method == "GET" else self.update(path, body["order"])
         return (404, {}) if found is None else (200, found)
 
     def answer(self, path: str) -> Any:
-        """The object at a path; `None` if there is none."""
+        """Return the object at a path; `None` if there is none."""
         self.before_answer(path)
         self.calls.append(path)
         if self.gone:
@@ -41,7 +41,7 @@ class OrderServer(JsonServer):
         return next((p for p in parcels if p["fulfillment_id"] == int(number)), None)
 
     def update(self, path: str, update: dict[str, Any]) -> Any:
-        """Do what the API's POST does."""
+        """Update an order as the API's POST does."""
         order = self.answer(path)
         if order is None:
             return None
@@ -54,7 +54,7 @@ class OrderServer(JsonServer):
 
 
 def parcel(number: int, status: str = "in_transit", /, **fields: Any) -> dict[str, Any]:
-    """A parcel that got into its status just now."""
+    """Return a parcel whose status has just changed."""
     now = datetime.now(UTC).isoformat()
     return {
         "fulfillment_id": 70_000 + number,
@@ -69,12 +69,12 @@ def parcel(number: int, status: str = "in_transit", /, **fields: Any) -> dict[st
 
 
 def expired(number: int, /, **fields: Any) -> dict[str, Any]:
-    """A parcel whose tracking has expired."""
+    """Return a parcel whose tracking has expired."""
     return parcel(number, exception_status="expired", **fields)
 
 
 def order(number: int, /, *parcels: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """An order that says of itself what its parcels say."""
+    """Return an order with the statuses of its parcels."""
     exceptions = [entry["exception_status"] for entry in parcels if entry["exception_status"]]
     return {
         "order_id": number,

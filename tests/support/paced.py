@@ -1,4 +1,4 @@
-"""What the tests of clients run in processes of their own."""
+"""Functions that tests of clients run in other processes."""
 
 import os
 import sys
@@ -44,7 +44,7 @@ def read_after_a_fork(fields: dict[str, Any]) -> None:
 
 
 def give_up_waiting_for_a_permit(api_url: str, fields: dict[str, Any]) -> None:
-    """Send a request, and give up on a second one while it waits for its permit."""
+    """Send a request, and cancel a second one while it waits for its permit."""
 
     async def read() -> None:
         async with TracktorCredentials.model_validate(fields).get_async_client() as client:

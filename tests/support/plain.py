@@ -1,4 +1,4 @@
-"""Every ready-made flow, served as users of Prefect do: its defaults, and saved blocks."""
+"""Every ready-made flow, served with plain Prefect: its defaults, and saved blocks."""
 
 import sys
 from typing import Any
@@ -25,7 +25,7 @@ READY_MADE = sorted(name for name in flows.__all__ if isinstance(getattr(flows, 
 
 
 def deployments(fulfillment_id: int, **options: Any) -> dict[str, RunnerDeployment]:
-    """A deployment of each flow, with every parameter that takes a block."""
+    """Return a deployment of each flow, with every parameter that takes a block."""
     return {
         name: getattr(flows, name).to_deployment(
             NAME, parameters=_parameters_of(name, fulfillment_id), **options

@@ -1,4 +1,4 @@
-"""Programs in processes of their own, Prefect's server first, and waiting for what they do."""
+"""Programs in other processes, such as Prefect's server, and waiting for them."""
 
 import os
 import random
@@ -17,7 +17,7 @@ PROJECT = Path(__file__).parents[2]
 
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # events can be read back soon; each flush is some work
+    # so that events can be read back soon
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.3",
 }
 
@@ -27,8 +27,8 @@ def prefect_server(folder: Path, settings: dict[str, str]) -> Iterator[str]:
     """Run a server until the block ends.
 
     Args:
-        folder: Where it keeps its database, unless a setting says otherwise, and its log.
-        settings: Environment variables of Prefect's.
+        folder: The folder of its database, unless a setting names another, and of its log.
+        settings: Environment variables of Prefect.
 
     Yields:
         The address of its API.
@@ -45,7 +45,7 @@ def prefect_server(folder: Path, settings: dict[str, str]) -> Iterator[str]:
                 assert process.poll() is None, log.read_text()
                 httpx.get(f"{url}/health").raise_for_status()
         yield url
-        process.kill()  # nobody misses what it would tidy up
+        process.kill()  # its database is not used again
 
 
 @contextmanager
@@ -57,15 +57,15 @@ def running(
     python: str = sys.executable,
     cwd: Path = PROJECT,
 ) -> Iterator[Popen[bytes]]:
-    """Run a program of Python's, from when it says something until it is told to end.
+    """Run a Python program, and wait until it is ready.
 
     Args:
-        *arguments: What Python is to run, such as `-m flows serve`.
-        log: Where it is kept what the program says.
-        says: What it says once it is ready.
+        *arguments: Python's arguments, such as `-m flows serve`.
+        log: The file for its output.
+        says: What it prints once it is ready.
         environment: All its environment variables.
-        python: Which Python.
-        cwd: Its directory.
+        python: The Python executable.
+        cwd: Its working directory.
 
     Yields:
         The process.
@@ -79,14 +79,14 @@ def running(
             env=environment,
             stdout=written,
             stderr=STDOUT,
-            # its own group, as in a shell: what Ctrl+C does there can be done to it
+            # its own process group, as in a shell, so that tests can send it Ctrl+C
             process_group=0,
         ) as process,
     ):
         try:
             for attempt in waiting():
                 with attempt:
-                    _look_for(says, log, process)
+                    _check_ready(says, log, process)
             yield process
         except BaseException:
             sys.stdout.write(log.read_text())
@@ -95,12 +95,12 @@ def running(
             _end(process)
 
 
-def _look_for(says: str, log: Path, process: Popen[bytes]) -> None:
+def _check_ready(says: str, log: Path, process: Popen[bytes]) -> None:
     ended = process.poll()
-    said = says in log.read_text()
-    if ended is not None and not said:
-        raise RuntimeError(f"it ended with {ended} and never said: {says}")
-    assert said
+    is_ready = says in log.read_text()
+    if ended is not None and not is_ready:
+        raise RuntimeError(f"it ended with {ended} and never printed: {says}")
+    assert is_ready
 
 
 def _end(process: Popen[bytes]) -> None:
@@ -108,12 +108,12 @@ def _end(process: Popen[bytes]) -> None:
     try:
         process.wait(30)
     except TimeoutExpired:
-        # Prefect's worker may leave a thread behind that keeps it from ending
+        # a thread of Prefect's worker may keep it from ending
         process.kill()
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on, and that the system gives to nobody."""
+    """Return a free port outside of the range that the system assigns."""
     while True:
         port = random.SystemRandom().randint(15_000, 32_000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -121,10 +121,10 @@ def free_port() -> int:
 
 
 def waiting(error: type[Exception] | Callable[[Exception], bool] = AssertionError) -> Any:
-    """Try again until it is so, however busy the machine is.
+    """Repeat a block until it succeeds, also on a busy machine.
 
     Args:
-        error: Upon what it is tried again.
+        error: The errors after which it is repeated.
 
     Returns:
         The attempts, each a context.

@@ -1,4 +1,4 @@
-"""A server that gives exactly the answers it was told to, byte for byte, over real sockets."""
+"""Server with scripted responses, byte for byte, over real sockets."""
 
 import socket
 import threading
@@ -15,7 +15,7 @@ DROP = b""
 def answer(
     status: int = 200, body: str = "{}", *, headers: str = "", length: int | None = None
 ) -> bytes:
-    """An HTTP answer; `length` claims another size than the body has, so that it is cut off."""
+    """Return an HTTP response; a `length` above the size of the body makes it truncated."""
     size = len(body.encode()) if length is None else length
     return (
         f"HTTP/1.1 {status} X\r\nContent-Length: {size}\r\nConnection: close\r\n{headers}\r\n{body}"
@@ -24,7 +24,7 @@ def answer(
 
 @dataclass(frozen=True)
 class Request:
-    """What arrived: the first line without the version, the headers, the body, and when."""
+    """A received request: first line without the version, headers, body, time of arrival."""
 
     line: str
     headers: str
@@ -33,13 +33,13 @@ class Request:
 
 
 class ScriptedServer:
-    """Answers the n-th request with the n-th answer, and further ones with the last.
+    """Give the n-th response to the n-th request, and the last one to all further requests.
 
-    The answer `DROP` closes the connection without a word; a float is a silence in seconds.
+    `DROP` closes the connection without a response; a float is a silence in seconds.
     """
 
-    def __init__(self, answers: Sequence[bytes | float]) -> None:
-        self._answers = list(answers)
+    def __init__(self, responses: Sequence[bytes | float]) -> None:
+        self._responses = list(responses)
         self.requests: list[Request] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -74,31 +74,31 @@ class ScriptedServer:
         if request is None:
             return
         self.requests.append(request)
-        reply = self._answers[min(len(self.requests), len(self._answers)) - 1]
+        reply = self._responses[min(len(self.requests), len(self._responses)) - 1]
         if isinstance(reply, float):
             self._closing.wait(reply)
         else:
-            with suppress(ConnectionError):  # who has read enough hangs up
+            with suppress(ConnectionError):  # the client may have read enough
                 connection.sendall(reply)
 
 
 class DrippingServer(ScriptedServer):
-    """Sends a beginning, and then the same few bytes now and then for ever."""
+    """Send a beginning, and then the same few bytes every 20 ms without end."""
 
     def __init__(self, beginning: bytes, drop: bytes) -> None:
         super().__init__([])
         self._beginning = beginning
         self._drop = drop
-        self._enough = threading.Event()
+        self._stopping = threading.Event()
 
     def __exit__(self, *error: object) -> None:
-        self._enough.set()
+        self._stopping.set()
         super().__exit__(*error)  # type: ignore[arg-type]
 
     def _converse(self, connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(self._beginning)
-        while not self._enough.wait(0.02):
+        while not self._stopping.wait(0.02):
             try:
                 connection.sendall(self._drop)
             except OSError:

@@ -15,7 +15,7 @@ from tests.support.programs import running
 
 
 def make_blocks_of(tracktor: Sandbox, folder: Path) -> None:
-    """Save the blocks that the handbook takes for granted."""
+    """Save the blocks that the handbook assumes."""
     tracktor.shop.write_orders_csv(folder / "orders.csv")
     settings = {
         "TRACKTOR_UUID": tracktor.uuid,

@@ -1,4 +1,4 @@
-"""Tables of odd orders: one run reads them all, and each order has an outcome of its own."""
+"""Tables of odd orders: one run reads them all, and each has its expected outcome."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,9 +10,10 @@ _UNREADABLE = "unreadable: "
 
 
 class OddOrder(NamedTuple):
-    """An order for a number, and its outcomes in a run.
+    """A function that makes an order with a given number, and its expected outcomes in a run.
 
-    `unreadable: ` and a part of the reason, if it cannot be read; empty, if it has no case.
+    The outcomes are `unreadable: ` and a part of the reason if the order cannot be read, and empty
+    if it has no case.
     """
 
     make: Callable[[int], dict[str, Any]]
@@ -23,22 +24,22 @@ Table = Mapping[str, OddOrder]
 
 
 def orders_of(table: Table) -> dict[int, dict[str, Any]]:
-    """The orders of a table, by number."""
+    """Return the orders of a table, by number."""
     return {number: odd.make(number) for number, odd in enumerate(table.values(), 1)}
 
 
 def expected_of(table: Table) -> dict[str, str]:
-    """The outcomes that a table expects, to compare with those of `outcomes_of`."""
+    """Return the expected outcomes of a table, to compare with `outcomes_of`."""
     return {name: odd.outcomes for name, odd in table.items()}
 
 
 def sent_of(table: Table) -> list[int]:
-    """The numbers of the orders whose message is expected to go out."""
+    """Return the numbers of the orders whose message is expected to be sent."""
     return [n for n, odd in enumerate(table.values(), 1) if "sent" in odd.outcomes.split(", ")]
 
 
 def outcomes_of(table: Table, report: RunReport) -> dict[str, str]:
-    """The outcomes of a table's orders, as the table writes them."""
+    """Return the actual outcomes of the orders of a table."""
     return {
         name: _outcomes(report, number, odd.outcomes)
         for number, (name, odd) in enumerate(table.items(), 1)
@@ -46,7 +47,7 @@ def outcomes_of(table: Table, report: RunReport) -> dict[str, str]:
 
 
 def report_of(run: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """The report of a run, also of one that leaves something undone."""
+    """Return the report of a run, also of an incomplete one."""
     try:
         return run(*args, **options)
     except IncompleteRun as incomplete:

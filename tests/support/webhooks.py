@@ -1,4 +1,4 @@
-"""A queue, a receiver that really listens, and Prefect's own record of events."""
+"""A queue, a listening receiver, and the events stored in Prefect."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -48,7 +48,7 @@ def no_prefect() -> Iterator[None]:
 
 @pytest.fixture
 def listening(credentials: TracktorCredentials, queue: WebhookQueue) -> Listening:
-    """Start a receiver; gives its address without the token."""
+    """Start a receiver and return its address without the token."""
 
     @contextmanager
     def listening(**options: Any) -> Iterator[str]:
@@ -65,14 +65,14 @@ def listening(credentials: TracktorCredentials, queue: WebhookQueue) -> Listenin
 
 
 def eventually() -> Any:
-    """Attempts at an assertion about another process, until it holds."""
+    """Repeat an assertion about another process until it holds."""
     return stamina.retry_context(
         on=AssertionError, attempts=None, timeout=30, wait_initial=0.05, wait_max=0.2
     )
 
 
 def events_at_prefect(resource_id: str) -> list[ReceivedEvent]:
-    """Every event that Prefect has of a resource, in the order in which they occurred."""
+    """Return all events of a resource that Prefect has stored, in order."""
     ours = EventFilter(
         event=EventNameFilter(prefix=["tracktor."]),
         occurred=EventOccurredFilter.model_validate(

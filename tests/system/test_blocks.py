@@ -1,4 +1,4 @@
-"""`prefect-tracktor blocks`: block documents from variables, and a plain word on each of them."""
+"""`prefect-tracktor blocks`: blocks from variables, and a line of output for each."""
 
 import os
 import re
@@ -58,19 +58,19 @@ CHANNEL = "tracktor-http-channel"
 TEMPLATE = "tracktor-email-template"
 ORDERS = ("tracktor-order-file", "tracktor-shopify-credentials", "tracktor-shopify-orders")
 SMALL = Shop(orders=10, expired=2)
-KNOWN = variables_of(DOCUMENTS) | set(READ_ELSEWHERE)
+KNOWN = variables_of(DOCUMENTS) | READ_ELSEWHERE
 
 
 @pytest.fixture(scope="module")
 def plain_http() -> Iterator[None]:
-    """Our server needs none of the certificates that Prefect reads anew for each block."""
+    """Skip the certificates, which Prefect reads again for each block."""
     with temporary_settings({PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True}):
         yield
 
 
 @pytest.fixture(autouse=True)
-def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents that other tests made for all shops are none of these tests'."""
+def no_shared_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ignore the blocks that other tests saved for all shops."""
     monkeypatch.setattr("prefect_tracktor.setup.blocks.SHAREABLE", ())
 
 
@@ -88,8 +88,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Every variable, and behind each a server, file or database that works."""
+def all_variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Every variable, each with a server, file or database that works."""
     folder = tmp_path_factory.mktemp("working")
     (folder / "plan.csv").write_text("order_id,status\n5001,Sewing\n")
     with sqlite3.connect(folder / "erp.sqlite3") as erp:
@@ -145,14 +145,14 @@ def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 
 @pytest.fixture
-def said(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """All that was printed since the last time, wherever to."""
+def output(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Return all output since the last call."""
     return lambda: "".join(capfd.readouterr())
 
 
 @pytest.fixture
 def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Writes a file of variables into the working directory."""
+    """Write a file of variables into the working directory."""
     monkeypatch.chdir(tmp_path)
 
     def write(variables: dict[str, str] | str, name: str = ".env", mode: int = 0o600) -> Path:
@@ -167,7 +167,7 @@ def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
 
 
 def loaded(block: type[Block], name: str = "tracktor") -> SimpleNamespace:
-    """The fields of a document."""
+    """Return the fields of a saved block."""
     document: Block = block.load(name)  # type: ignore[assignment]  # not in a loop
     return SimpleNamespace(**dict(document))
 
@@ -185,17 +185,17 @@ def main(environment: Mapping[str, str], **options: Any) -> int:
 
 
 def command(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """`prefect-tracktor blocks` in a shell that has these variables and no other."""
+    """Run `prefect-tracktor blocks` with only these variables."""
     with patch.dict(os.environ, environment, clear=True):
         return cli.main(["blocks", *arguments])
 
 
-# ---- what is made
+# ---- saved blocks
 
 
-def test_what_is_missing_is_named_with_where_to_get_it(said: Callable[[], str]) -> None:
+def test_missing_variables_are_named_with_where_to_find_them(output: Callable[[], str]) -> None:
     assert main({}, name="nothing-yet") == 1
-    words = said()
+    text = output()
     for name in (
         "TRACKTOR_UUID",
         "TRACKTOR_API_KEY",
@@ -204,11 +204,11 @@ def test_what_is_missing_is_named_with_where_to_get_it(said: Callable[[], str]) 
         "TRACKTOR_ORDERS",
         "SHOPIFY_SHOP",
     ):
-        assert f"{name}: " in words
-    assert "created  tracktor-notification-ledger/nothing-yet" in words
+        assert f"{name}: " in text
+    assert "created  tracktor-notification-ledger/nothing-yet" in text
 
 
-def test_each_shop_has_documents_of_its_name(environment: dict[str, str]) -> None:
+def test_blocks_are_saved_under_the_shops_name(environment: dict[str, str]) -> None:
     only = [ACCOUNT, *ORDERS]
     assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "7"}, name="by-the-sea", only=only) == 0
     assert main(environment | SHOPIFY, name="vienna", only=only) == 0
@@ -218,112 +218,116 @@ def test_each_shop_has_documents_of_its_name(environment: dict[str, str]) -> Non
     assert not exists(ShopifyCredentials, "by-the-sea")
 
 
-def test_only_what_is_asked_for_is_made_and_asked_for(
-    environment: dict[str, str], said: Callable[[], str]
+def test_only_selected_blocks_are_saved_and_checked(
+    environment: dict[str, str], output: Callable[[], str]
 ) -> None:
     del environment["SMTP_HOST"]
     assert main(environment, name="part", only=[ACCOUNT]) == 0
-    assert said().strip() == "created  tracktor-credentials/part"
+    assert output().strip() == "created  tracktor-credentials/part"
     assert not exists(NotificationLedger, "part")
 
 
-def test_a_rehearsal_saves_nothing_and_says_what_would_be_saved(
-    environment: dict[str, str], said: Callable[[], str]
+def test_blocks_dry_run_prints_the_changes_and_saves_none(
+    environment: dict[str, str], output: Callable[[], str]
 ) -> None:
     assert main(environment | SHOPIFY, name="rehearsed", dry_run=True) == 0
-    assert "create   tracktor-shopify-orders/rehearsed" in said()
+    assert "create   tracktor-shopify-orders/rehearsed" in output()
     assert not any(exists(document.block, "rehearsed") for document in DOCUMENTS)
     only = [ACCOUNT, LEDGER, MAIL]
     main(environment, name="rehearsed", only=only)
-    said()
+    output()
     changed = environment | {"SMTP_PORT": "2525"}
     assert main(changed, name="rehearsed", only=only, dry_run=True) == 0
-    words = said()
-    assert "update   tracktor-mailer/rehearsed (port)" in words
-    assert "keep     tracktor-credentials/rehearsed" in words
+    text = output()
+    assert "update   tracktor-mailer/rehearsed (port)" in text
+    assert "keep     tracktor-credentials/rehearsed" in text
 
 
-def test_a_second_run_updates_and_keeps_what_people_edited(
-    environment: dict[str, str], said: Callable[[], str]
+def test_saving_again_updates_blocks_and_keeps_edits_from_the_ui(
+    environment: dict[str, str], output: Callable[[], str]
 ) -> None:
     only = [ACCOUNT, LEDGER, MAIL, TEMPLATE]
     main(environment, name="twice", only=only)
     EmailTemplate(subject="Our own words").save("twice", overwrite=True)
-    said()
+    output()
     assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "2"}, name="twice", only=only) == 0
-    words = said()
-    assert "updated  tracktor-credentials/twice (limits)" in words
-    assert "kept     tracktor-mailer/twice" in words
-    assert "kept     tracktor-email-template/twice" in words
+    text = output()
+    assert "updated  tracktor-credentials/twice (limits)" in text
+    assert "kept     tracktor-mailer/twice" in text
+    assert "kept     tracktor-email-template/twice" in text
     assert loaded(EmailTemplate, "twice").subject == "Our own words"
 
 
-def test_what_a_document_keeps_of_the_account_before_is_told(
-    environment: dict[str, str], said: Callable[[], str]
+def test_no_value_of_the_previous_account_or_server_is_kept(
+    environment: dict[str, str], output: Callable[[], str]
 ) -> None:
-    rehearsal = environment | {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "2525"}
-    main(rehearsal, name="moved", only=[ACCOUNT, LEDGER, MAIL])
+    sandbox = environment | {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "2525"}
+    main(sandbox, name="moved", only=[ACCOUNT, LEDGER, MAIL])
+    ledger = loaded(Mailer, "moved").ledger
     own = {
         "TRACKTOR_UUID": "d" * 32,
         "TRACKTOR_API_KEY": "key-of-my-own",
         "SMTP_HOST": "a.example",
     }
-    said()
-    main(own, name="moved", only=[ACCOUNT, MAIL])
-    words = said()
-    assert "kept from the previous uuid: base_url, limits;" in words
-    assert "to start again: prefect block delete tracktor-credentials/moved" in words
-    assert "kept from the previous host: sender, port, password, ledger;" in words
-    main(own, name="moved", only=[ACCOUNT, MAIL])
-    assert "previous" not in said()
+    output()
+    assert main(own, name="moved", only=[ACCOUNT, MAIL]) == 1
+    assert "TRACKTOR_SENDER: sender: Field required" in output()
+    assert loaded(Mailer, "moved").host == "127.0.0.1"
+    assert main(own | {"TRACKTOR_SENDER": SENDER}, name="moved", only=[ACCOUNT, MAIL]) == 0
+    text = output()
+    assert "updated  tracktor-mailer/moved (host, port, password)" in text
+    assert loaded(TracktorCredentials, "moved").base_url == TracktorCredentials.model_fields[
+        "base_url"
+    ].get_default(call_default_factory=True)
+    assert loaded(Mailer, "moved").ledger == ledger
 
 
-def test_a_value_that_cannot_be_right_is_named_and_changes_nothing(
-    environment: dict[str, str], said: Callable[[], str]
+def test_an_invalid_value_is_named_and_not_saved(
+    environment: dict[str, str], output: Callable[[], str]
 ) -> None:
     main(environment, only=[ACCOUNT])
     assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "many"}, only=[ACCOUNT]) == 1
     assert (
         "TRACKTOR_MAX_CONCURRENCY: limits.max_concurrency: Input should be a valid integer"
-        in said()
+        in output()
     )
     assert loaded(TracktorCredentials).limits.max_concurrency == 4
 
 
-def test_the_time_zone_is_kept_in_the_account_and_a_wrong_one_is_shown(
-    environment: dict[str, str], said: Callable[[], str]
+def test_an_invalid_api_time_zone_is_named_and_not_saved(
+    environment: dict[str, str], output: Callable[[], str]
 ) -> None:
     assert main(environment | {"TRACKTOR_API_TIME_ZONE": "Europe/Berlin"}, only=[ACCOUNT]) == 0
     assert main(environment | {"TRACKTOR_API_TIME_ZONE": "Berlin time"}, only=[ACCOUNT]) == 1
-    assert "time_zone: 'Berlin time' is not the name of a time zone: write it as" in said()
+    assert "time_zone: 'Berlin time' is not the name of a time zone: write it as" in output()
     assert loaded(TracktorCredentials).time_zone == "Europe/Berlin"
 
 
-def test_a_template_that_was_spoiled_in_the_ui_is_named(said: Callable[[], str]) -> None:
+def test_an_invalid_saved_template_is_named(output: Callable[[], str]) -> None:
     EmailTemplate.model_construct(text="{{ oder }}").save("spoiled", overwrite=True)
     assert main({}, name="spoiled", only=[TEMPLATE], verify=True) == 1
-    EmailTemplate.delete("spoiled")  # or whoever looks at all templates stumbles over it
-    words = said()
-    assert "invalid  tracktor-email-template/spoiled" in words
-    assert "correct it in Prefect's UI" in words
+    EmailTemplate.delete("spoiled")  # other tests read all templates
+    text = output()
+    assert "invalid  tracktor-email-template/spoiled" in text
+    assert "correct it in Prefect's UI" in text
 
 
-def test_what_no_variable_names_stays_as_it_is(environment: dict[str, str], tmp_path: Path) -> None:
+def test_values_without_a_variable_are_kept(environment: dict[str, str], tmp_path: Path) -> None:
     ledger_url = f"sqlite:///{tmp_path / 'a-ledger-that-must-not-be-forgotten.sqlite3'}"
     only = [ACCOUNT, LEDGER]
     first = {"TRACKTOR_LEDGER_URL": ledger_url, "TRACKTOR_REQUESTS_PER_SECOND": "5"}
-    # a ledger of the name `tracktor` would be that of the other tests
+    # the ledger `tracktor` is used by other tests
     main(environment | first, name="stays", only=only)
     assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "3"}, name="stays", only=only) == 0
     assert loaded(NotificationLedger, "stays").url.get_secret_value() == ledger_url
     limits = loaded(TracktorCredentials, "stays").limits
     assert (limits.max_concurrency, limits.requests_per_second) == (3, 5)
-    # nor does what exists go when its variables are gone
+    # existing values stay when their variables are gone
     assert main({}, name="stays", only=[ACCOUNT]) == 0
     assert loaded(TracktorCredentials, "stays").limits.max_concurrency == 3
 
 
-def test_a_file_that_is_here_is_found_by_runs_in_other_directories(
+def test_a_relative_path_is_saved_as_an_absolute_path(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -334,33 +338,33 @@ def test_a_file_that_is_here_is_found_by_runs_in_other_directories(
     assert main(environment | here, name="whole", only=only) == 0
     assert loaded(OrderFile, "whole").path == str(tmp_path / "orders.csv")
     assert loaded(StatusFile, "whole").path == str(tmp_path / "plan.csv")
-    # these are of another machine
+    # paths of another machine
     for elsewhere in ("not-here.csv", "memory://orders.csv"):
         main(environment | {"TRACKTOR_ORDERS": elsewhere}, name="whole", only=only[:1])
         assert loaded(OrderFile, "whole").path == elsewhere
 
 
-def test_orders_come_from_a_file_or_from_shopify_and_one_of_them_is_enough(
-    environment: dict[str, str], said: Callable[[], str]
+def test_one_source_of_orders_is_enough(
+    environment: dict[str, str], output: Callable[[], str]
 ) -> None:
     assert main(environment, name="file-only", only=ORDERS) == 0
-    assert "shopify" not in said()
+    assert "shopify" not in output()
     del environment["TRACKTOR_ORDERS"]
     assert main(environment, name="shopify-only", only=ORDERS) == 1
-    assert "or else what tracktor-shopify-orders needs" in said()
+    assert "or else what tracktor-shopify-orders needs" in output()
     assert main(environment | SHOPIFY, name="shopify-only", only=ORDERS) == 0
-    words = said()
-    assert "order-file" not in words
-    assert SHOPIFY["SHOPIFY_CLIENT_SECRET"] not in words
+    text = output()
+    assert "order-file" not in text
+    assert SHOPIFY["SHOPIFY_CLIENT_SECRET"] not in text
     assert loaded(ShopifyOrders, "shopify-only").credentials.shop == "your-store.myshopify.com"
 
 
-def test_a_channel_is_optional_and_is_enough_without_a_mailer(
-    environment: dict[str, str], said: Callable[[], str]
+def test_a_channel_is_optional_and_can_replace_the_mailer(
+    environment: dict[str, str], output: Callable[[], str]
 ) -> None:
     only = [LEDGER, MAIL, CHANNEL]
     assert main(environment | {"TRACKTOR_MODE": "live"}, name="mail", only=only) == 0
-    assert f"optional {CHANNEL}/mail\n         TRACKTOR_CHANNEL_ADDRESS: " in said()
+    assert f"optional {CHANNEL}/mail\n         TRACKTOR_CHANNEL_ADDRESS: " in output()
     sms = {
         "TRACKTOR_CHANNEL_ADDRESS": "https://sms.example/s3cret-path",
         "TRACKTOR_CHANNEL_BODY": '{"to": "{{ recipient }}",\n "from": "Shop"}',
@@ -368,39 +372,39 @@ def test_a_channel_is_optional_and_is_enough_without_a_mailer(
         "TRACKTOR_CHANNEL_HEADERS": '{"Authorization": "Basic s3cret"}',
         "TRACKTOR_CHANNEL_IDEMPOTENCY_HEADER": "none",
     }
-    assert main(sms, name="sms", only=only) == 0
-    words = said()
-    assert f"created  {CHANNEL}/sms\n         dry run: no notice is sent" in words
-    assert "mailer" not in words
-    assert "s3cret" not in words
-    saved = loaded(HttpChannel, "sms")
+    assert main(sms, name="texting", only=only) == 0
+    text = output()
+    assert f"created  {CHANNEL}/texting\n         dry run: no notice is sent" in text
+    assert "mailer" not in text
+    assert "s3cret" not in text
+    saved = loaded(HttpChannel, "texting")
     assert saved.body == sms["TRACKTOR_CHANNEL_BODY"]
     assert saved.headers.get_secret_value() == {"Authorization": "Basic s3cret"}
     assert saved.idempotency_header == ""
     assert saved.mode is Mode.DRY_RUN
-    assert main(sms | {"TRACKTOR_MODE": "live"}, name="sms", only=[CHANNEL]) == 0
-    assert "live: notices go to the service" in said()
+    assert main(sms | {"TRACKTOR_MODE": "live"}, name="texting", only=[CHANNEL]) == 0
+    assert "live: notices go to the service" in output()
     moved = {"TRACKTOR_CHANNEL_ADDRESS": "https://other.example"}
-    assert main(sms | moved, name="sms", only=[CHANNEL]) == 0
-    assert loaded(HttpChannel, "sms").mode is Mode.DRY_RUN
+    assert main(sms | moved, name="texting", only=[CHANNEL]) == 0
+    assert loaded(HttpChannel, "texting").mode is Mode.DRY_RUN
     for headers in ("Authorization: s3cret", '["s3cret"]'):
         wrong = sms | {"TRACKTOR_CHANNEL_HEADERS": headers}
-        assert main(wrong, name="sms", only=[CHANNEL]) == 1
-        words = said()
-        assert f"invalid  {CHANNEL}/sms" in words
-        assert "headers" in words.lower()
-        assert "s3cret" not in words
+        assert main(wrong, name="texting", only=[CHANNEL]) == 1
+        text = output()
+        assert f"invalid  {CHANNEL}/texting" in text
+        assert "headers" in text.lower()
+        assert "s3cret" not in text
 
 
-def test_a_rehearsal_is_refused_for_a_channel_that_has_no_address_for_it(
-    said: Callable[[], str],
+def test_rehearsal_mode_of_a_channel_needs_a_rehearsal_address(
+    output: Callable[[], str],
 ) -> None:
     sms = {"TRACKTOR_CHANNEL_ADDRESS": "https://sms.example", "TRACKTOR_CHANNEL_BODY": "{}"}
     assert main(sms | {"TRACKTOR_MODE": "rehearsal"}, name="nowhere", only=[CHANNEL]) == 1
-    assert "rehearsal_address is empty" in said()
+    assert "rehearsal_address is empty" in output()
 
 
-def test_new_shopify_credentials_reach_the_orders_that_people_edited(
+def test_new_shopify_credentials_reach_an_edited_orders_block(
     environment: dict[str, str],
 ) -> None:
     assert main(environment | SHOPIFY, name="edited", only=ORDERS[1:]) == 0
@@ -414,28 +418,28 @@ def test_new_shopify_credentials_reach_the_orders_that_people_edited(
     assert edited.credentials.client_secret.get_secret_value() == "new"
 
 
-def test_half_a_way_into_shopify_is_invalid_even_beside_a_file(
-    environment: dict[str, str], said: Callable[[], str]
+def test_incomplete_shopify_credentials_are_invalid_even_with_an_order_file(
+    environment: dict[str, str], output: Callable[[], str]
 ) -> None:
     half = environment | {"SHOPIFY_SHOP": "your-store"}
     assert main(half, name="half", only=ORDERS) == 1
-    words = said()
-    assert "invalid  tracktor-shopify-credentials/half" in words
-    assert "neither is given here" in words
+    text = output()
+    assert "invalid  tracktor-shopify-credentials/half" in text
+    assert "neither is given here" in text
     assert main(half | {"SHOPIFY_ACCESS_TOKEN": "t0ken"}, name="half", only=ORDERS) == 0
     assert loaded(ShopifyCredentials, "half").access_token.get_secret_value() == "t0ken"
 
 
-# ---- where variables are read from
+# ---- environment and .env
 
 
-def test_variables_are_read_from_the_file_that_is_here_and_the_environment_wins(
-    environment: dict[str, str], env_file: Callable[..., Path], said: Callable[[], str]
+def test_blocks_reads_the_env_file_and_the_environment_overrides_it(
+    environment: dict[str, str], env_file: Callable[..., Path], output: Callable[[], str]
 ) -> None:
     env_file(environment | {"SMTP_PASSWORD": 'a b#c"${d}$e'})
     outside = {"TRACKTOR_MAX_CONCURRENCY": "9", "TRACKTOR_API_KEY": "  "}
     assert command(["--only", ACCOUNT, LEDGER, MAIL], outside) == 0
-    assert "Read .env; what the environment sets wins." in said()
+    assert "Read .env; what the environment sets wins." in output()
     credentials = loaded(TracktorCredentials, "tracktor")
     assert credentials.limits.max_concurrency == 9
     assert credentials.api_key.get_secret_value() == SECRETS["TRACKTOR_API_KEY"]
@@ -443,18 +447,18 @@ def test_variables_are_read_from_the_file_that_is_here_and_the_environment_wins(
     assert password.get_secret_value() == 'a b#c"${d}$e'
 
 
-def test_the_file_that_is_here_is_of_no_shop_with_another_name(
-    environment: dict[str, str], env_file: Callable[..., Path], said: Callable[[], str]
+def test_the_env_file_is_not_read_for_a_named_shop(
+    environment: dict[str, str], env_file: Callable[..., Path], output: Callable[[], str]
 ) -> None:
     env_file(environment)
     assert command(["--name", "another", "--only", ACCOUNT], {}) == 1
-    assert "missing  tracktor-credentials/another" in said()
+    assert "missing  tracktor-credentials/another" in output()
 
 
-def test_a_shop_goes_by_the_ledger_of_all_unless_one_of_its_own_is_named(
+def test_a_shop_uses_the_shared_ledger_unless_it_has_its_own(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
-    said: Callable[[], str],
+    output: Callable[[], str],
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr("prefect_tracktor.setup.blocks.SHAREABLE", SHAREABLE)
@@ -462,42 +466,44 @@ def test_a_shop_goes_by_the_ledger_of_all_unless_one_of_its_own_is_named(
     own = {"TRACKTOR_LEDGER_URL": f"sqlite:///{tmp_path / 'own.sqlite3'}"}
     assert main({}, name="all-shops", only=[LEDGER]) == 0
     assert main(environment, name="one", only=[LEDGER]) == 0
-    assert "shared   tracktor-notification-ledger/all-shops" in said()
+    assert "shared   tracktor-notification-ledger/all-shops" in output()
     assert main(environment | own, name="one", only=[LEDGER]) == 0
-    assert "created  tracktor-notification-ledger/one" in said()
+    assert "created  tracktor-notification-ledger/one" in output()
 
 
-def test_the_file_that_is_named_is_read_instead_of_the_one_that_is_here(
-    environment: dict[str, str], env_file: Callable[..., Path], said: Callable[[], str]
+def test_a_named_env_file_replaces_the_default_one(
+    environment: dict[str, str], env_file: Callable[..., Path], output: Callable[[], str]
 ) -> None:
     env_file({"TRACKTOR_MAX_CONCURRENCY": "1"})
     named = env_file(environment, "berlin.env")
     arguments = ["--env-file", str(named), "--name", "named", "--only", ACCOUNT]
     assert command(arguments, {"TRACKTOR_MAX_CONCURRENCY": "9"}) == 0
-    assert f"Read {named}; what it sets wins." in said()
+    assert f"Read {named}; what it sets wins." in output()
     assert loaded(TracktorCredentials, "named").limits.max_concurrency == 4
 
 
-def test_a_file_that_is_not_there_or_no_text_is_refused_before_anything_is_made(
-    environment: dict[str, str], tmp_path: Path, said: Callable[[], str]
+def test_a_missing_or_binary_env_file_is_refused_before_saving(
+    environment: dict[str, str], tmp_path: Path, output: Callable[[], str]
 ) -> None:
     arguments = ["--name", "unread", "--env-file"]
     assert command([*arguments, str(tmp_path / "absent.env")], environment) == 2
-    assert f"there is no file {tmp_path / 'absent.env'}" in said()
+    assert f"there is no file {tmp_path / 'absent.env'}" in output()
     binary = tmp_path / "binary.env"
     binary.write_bytes(b"TRACKTOR_UUID=\xff\xfe\n")
     assert command([*arguments, str(binary)], environment) == 2
-    assert "must be a UTF-8 text file" in said()
+    assert "must be a UTF-8 text file" in output()
     assert not exists(NotificationLedger, "unread")
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, True), (0o604, True)])
-def test_a_file_that_others_can_read_is_told_of(
-    env_file: Callable[..., Path], said: Callable[[], str], mode: int, warned: bool
+def test_blocks_warns_of_an_env_file_that_others_can_read(
+    env_file: Callable[..., Path], output: Callable[[], str], mode: int, warned: bool
 ) -> None:
     env_file({}, mode=mode)
     command(["--dry-run", "--only", ACCOUNT], {})
-    assert ("Warning: other users of this machine can read .env: run chmod 600" in said()) is warned
+    assert (
+        "Warning: other users of this machine can read .env: run chmod 600" in output()
+    ) is warned
 
 
 @pytest.mark.parametrize(
@@ -510,28 +516,28 @@ def test_a_file_that_others_can_read_is_told_of(
         ("SHOPIFY_FLAG_STORE", "nothing reads it"),
     ],
 )
-def test_a_name_that_nothing_reads_is_told_with_the_nearest(
-    env_file: Callable[..., Path], said: Callable[[], str], name: str, hint: str
+def test_an_unknown_variable_is_named_with_the_nearest_known_one(
+    env_file: Callable[..., Path], output: Callable[[], str], name: str, hint: str
 ) -> None:
     env_file({name: "s3cret-value"})
     command(["--dry-run", "--only", ACCOUNT], {})
-    words = said()
-    assert f"unknown variable {name}; {hint}" in words
-    assert "s3cret-value" not in words
+    text = output()
+    assert f"unknown variable {name}; {hint}" in text
+    assert "s3cret-value" not in text
 
 
-def test_no_variable_that_is_read_is_called_unknown(
-    env_file: Callable[..., Path], said: Callable[[], str]
+def test_no_known_variable_is_reported_as_unknown(
+    env_file: Callable[..., Path], output: Callable[[], str]
 ) -> None:
     env_file("")
     command(
         ["--dry-run", "--only", ACCOUNT],
         dict.fromkeys(KNOWN, "1") | {"PATH": "/bin", "PREFECT_API_URL": "x"},
     )
-    assert "unknown" not in said()
+    assert "unknown" not in output()
 
 
-def test_the_list_knows_every_variable_that_the_code_reads() -> None:
+def test_every_variable_read_by_the_code_is_known() -> None:
     read = {
         name
         for folder in ("blocks", "flows", *(f"prefect_tracktor/{part}" for part in READ_BY))
@@ -541,52 +547,47 @@ def test_the_list_knows_every_variable_that_the_code_reads() -> None:
     assert read == KNOWN
 
 
-def test_the_handbook_has_a_row_for_every_variable_and_no_other() -> None:
+def test_the_handbook_lists_exactly_the_known_variables() -> None:
     page = (ROOT / "docs/how-to/configure.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE)
     assert sorted(rows) == sorted(KNOWN)
 
 
-def test_a_name_that_prefect_would_refuse_is_refused_at_once(said: Callable[[], str]) -> None:
-    assert command(["--name", "Berlin Mitte"], {}) == 2
-    assert "is not a name for blocks" in said()
-
-
-def test_a_prefect_that_does_not_answer_or_refuses_is_named_as_such(
-    env_file: Callable[..., Path], said: Callable[[], str], working: dict[str, str]
+def test_blocks_distinguishes_an_unreachable_and_a_refusing_prefect_api(
+    env_file: Callable[..., Path], output: Callable[[], str], all_variables: dict[str, str]
 ) -> None:
     env_file("")
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         assert command([], {}) == 2
-    assert "Prefect's API does not answer" in said()
-    # something else answers at that address
+    assert "Prefect's API does not answer" in output()
+    # another server responds at that address
     for path, hint in (("/api", False), ("", True)):
-        somewhere = f"{working['SHOPIFY_BASE_URL']}{path}"
+        somewhere = f"{all_variables['SHOPIFY_BASE_URL']}{path}"
         with temporary_settings({PREFECT_API_URL: somewhere, PREFECT_API_KEY: "pnu_s3cret"}):
             assert command([], {}) == 2
-        words = said()
-        assert "Prefect's API refuses this" in words
-        assert ("It mostly ends in /api, such as" in words) is hint
-        assert "pnu_s3cret" not in words
+        text = output()
+        assert "Prefect's API refuses this" in text
+        assert ("It mostly ends in /api, such as" in text) is hint
+        assert "pnu_s3cret" not in text
 
 
-# ---- whether it works
+# ---- verify
 
 
-def test_all_documents_are_made_from_the_environment_and_seen_to_work(
-    working: dict[str, str], said: Callable[[], str]
+def test_verify_reports_that_all_blocks_work(
+    all_variables: dict[str, str], output: Callable[[], str]
 ) -> None:
-    assert main(working, name="works", verify=True) == 0
-    words = said()
+    assert main(all_variables, name="works", verify=True) == 0
+    text = output()
     for document in DOCUMENTS:
-        assert f"works    {document.slug}/works" in words
+        assert f"works    {document.slug}/works" in text
     credentials = loaded(TracktorCredentials, "works")
-    assert credentials.api_key.get_secret_value() == working["TRACKTOR_API_KEY"]
+    assert credentials.api_key.get_secret_value() == all_variables["TRACKTOR_API_KEY"]
     assert credentials.limits.max_concurrency == 4
-    assert loaded(OrderFile, "works").path == working["TRACKTOR_ORDERS"]
+    assert loaded(OrderFile, "works").path == all_variables["TRACKTOR_ORDERS"]
 
 
-def test_the_check_posts_creates_and_sends_nothing(environment: dict[str, str]) -> None:
+def test_verify_posts_creates_and_sends_nothing(environment: dict[str, str]) -> None:
     with Sandbox(SMALL) as tracktor, MailServer() as mail:
         account = {
             "TRACKTOR_UUID": tracktor.uuid,
@@ -625,46 +626,46 @@ BREAKS = {
 }
 
 
-def test_what_fails_is_named_with_a_remedy_and_hides_no_other(
-    working: dict[str, str], said: Callable[[], str]
+def test_verify_names_each_failing_block_with_a_remedy(
+    all_variables: dict[str, str], output: Callable[[], str]
 ) -> None:
-    broken = working | {
+    broken = all_variables | {
         name: value for variables, _ in BREAKS.values() for name, value in variables.items()
     }
     assert main(broken, name="breaks", verify=True, dry_run=True) == 1
-    words = said()
+    text = output()
     for slug, (variables, remedy) in BREAKS.items():
-        assert f"fails    {slug}/breaks" in words
-        assert remedy in words
-        assert not any(value in words for value in variables.values())
-    assert "works    tracktor-email-template/breaks" in words
+        assert f"fails    {slug}/breaks" in text
+        assert remedy in text
+        assert not any(value in text for value in variables.values())
+    assert "works    tracktor-email-template/breaks" in text
 
 
-def test_one_that_fails_is_enough_for_the_exit_status(
-    working: dict[str, str], said: Callable[[], str]
+def test_one_failing_block_makes_verify_exit_with_1(
+    all_variables: dict[str, str], output: Callable[[], str]
 ) -> None:
-    broken = working | {"TRACKTOR_STATUSES": "/nowhere/plan.csv"}
+    broken = all_variables | {"TRACKTOR_STATUSES": "/nowhere/plan.csv"}
     assert main(broken, name="one", verify=True, dry_run=True) == 1
-    assert said().count("fails") == 1
+    assert output().count("fails") == 1
 
 
-def test_a_template_that_was_edited_wrong_is_found(
-    working: dict[str, str], said: Callable[[], str]
+def test_verify_finds_a_template_that_fails_to_render(
+    all_variables: dict[str, str], output: Callable[[], str]
 ) -> None:
     EmailTemplate(subject="{{ order.order_name.shout() }}").save("edited-wrong", overwrite=True)
     only = ["tracktor-email-template"]
-    assert main(working, name="edited-wrong", only=only, verify=True) == 1
-    EmailTemplate.delete("edited-wrong")  # or whoever looks at all templates stumbles over it
-    words = said()
-    assert "kept     tracktor-email-template/edited-wrong" in words
-    assert "the EmailTemplate's subject fails" in words
+    assert main(all_variables, name="edited-wrong", only=only, verify=True) == 1
+    EmailTemplate.delete("edited-wrong")  # other tests read all templates
+    text = output()
+    assert "kept     tracktor-email-template/edited-wrong" in text
+    assert "the EmailTemplate's subject fails" in text
 
 
-# ---- no secret is ever printed
+# ---- secrets
 
 
-def test_no_secret_is_printed_while_documents_are_made(
-    environment: dict[str, str], said: Callable[[], str]
+def test_errors_about_invalid_values_print_no_secret(
+    environment: dict[str, str], output: Callable[[], str]
 ) -> None:
     main(environment, name="secret", only=[LEDGER])
     for slug, name, value in (
@@ -675,24 +676,24 @@ def test_no_secret_is_printed_while_documents_are_made(
         (MAIL, "SMTP_SECURITY", SECRETS["SMTP_PASSWORD"]),
     ):
         assert main(environment | {name: value}, name="secret", only=[slug]) == 1
-    words = said()
-    assert words.count("invalid  ") == 5
-    assert not any(secret in words for secret in SECRETS.values())
+    text = output()
+    assert text.count("invalid  ") == 5
+    assert not any(secret in text for secret in SECRETS.values())
 
 
-def test_the_command_that_makes_a_missing_limit_can_be_copied(
-    environment: dict[str, str], said: Callable[[], str]
+def test_the_error_for_a_missing_rate_limit_has_the_command_to_create_it(
+    environment: dict[str, str], output: Callable[[], str]
 ) -> None:
     limited = environment | {"TRACKTOR_SHARED_LIMIT": "nobody-made-this"}
     assert main(limited, name="limited", only=[ACCOUNT], verify=True) == 1
-    assert "make it: prefect gcl create nobody-made-this --limit 10" in said()
+    assert "make it: prefect gcl create nobody-made-this --limit 10" in output()
 
 
-# what nobody else's words happen to hold
+# text that occurs nowhere else in the output
 cores = st.text("abcdefghjkmnpqrstuvwxyz23456789", min_size=14, max_size=14)
-# where a whole secret may stand, and where it is a part of the value
+# the secret is the whole value, or a part of it
 FORMS = ("{}", "{}", "x {}'\"\\%é$", "postgresql://me:{}@127.0.0.1:9/db", "http://127.0.0.1:9/{}")
-# parts of these are no secrets: errors name the file, quote the query, say which host it was
+# parts of these are not secret: errors name the file, the query and the host
 WHOLE_ONLY = {"TRACKTOR_ORDERS", "TRACKTOR_STATUSES", "TRACKTOR_STATUS_QUERY", "SMTP_HOST"}
 
 
@@ -704,15 +705,15 @@ WHOLE_ONLY = {"TRACKTOR_ORDERS", "TRACKTOR_STATUSES", "TRACKTOR_STATUS_QUERY", "
         max_size=10,
     )
 )
-def test_no_secret_is_printed_whatever_is_given_and_whatever_fails(
-    working: dict[str, str], said: Callable[[], str], hostile: dict[str, tuple[str, str]]
+def test_blocks_prints_no_secret_for_any_values(
+    all_variables: dict[str, str], output: Callable[[], str], hostile: dict[str, tuple[str, str]]
 ) -> None:
     secrets = [core for core, _ in hostile.values()]
     given_so = {
         name: core if name in WHOLE_ONLY else form.format(core)
         for name, (core, form) in hostile.items()
     }
-    command(["--name", "property", "--verify", "--dry-run"], working | given_so)
-    words = said().lower()
-    assert "does it work?" in words
-    assert not [secret for secret in secrets if secret in words]
+    command(["--name", "property", "--verify", "--dry-run"], all_variables | given_so)
+    text = output().lower()
+    assert "does it work?" in text
+    assert not [secret for secret in secrets if secret in text]

@@ -92,7 +92,7 @@ def test_each_customer_gets_one_email_about_a_delivery_although_the_receiver_is_
         with attempt:
             assert b"being served" in (tmp_path / "flows.log").read_bytes()
 
-    arriving = tracktor.move(Movement(speed=100_000, exception_rate=0))
+    arriving = tracktor.move(Movement(speed=100_000))
     for attempt in waiting():
         with attempt:
             assert tracktor.shop.arrivals
@@ -105,6 +105,6 @@ def test_each_customer_gets_one_email_about_a_delivery_although_the_receiver_is_
     for attempt in waiting():
         with attempt:
             assert len(mail.messages) >= PARCELS
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert sorted(message.recipients[0] for message in mail.messages) == customers
     assert all("has been delivered" in message.message["Subject"] for message in mail.messages)

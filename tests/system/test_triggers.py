@@ -1,4 +1,4 @@
-"""Every way to have a deployment run: by code, event, automation, command and HTTP."""
+"""Every way to start a deployment: by code, event, automation, command and HTTP."""
 
 import asyncio
 import runpy
@@ -45,7 +45,7 @@ from prefect_tracktor.sandbox import Sandbox, Shop
 from tests.support.chat import ChatServer
 from tests.support.programs import waiting
 from tests.support.serving import make_blocks_of, served
-from tests.system.deployments.conftest import carried_out
+from tests.system.deployments.conftest import execute
 
 EXAMPLES = Path(automations.__file__).parent
 Automated = Callable[[AutomationCore], UUID]
@@ -53,15 +53,15 @@ Automated = Callable[[AutomationCore], UUID]
 DEPLOYMENT = "Email expired exceptions/after-import"
 
 SECRET = "s3cret-that-nobody-may-see"
-UUID_OF_NOBODY = "0123abcd-0000-4000-8000-00000000000f"
+UNUSED_UUID = "0123abcd-0000-4000-8000-00000000000f"
 
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Sandbox]:
-    """A shop with more than twenty parcels in trouble, and an account of its own.
+    """A shop with more than twenty exceptions, and its own account.
 
-    Events have the same ids where account, parcels and times are the same, and Prefect's triggers
-    ignore an id that they saw within half an hour, say in another test.
+    Events of the same account, parcels and times have the same ids, and Prefect's triggers ignore
+    an id that they saw in the last half hour, such as in another test.
     """
     with Sandbox(Shop(orders=60, expired=20), uuid=str(uuid4())) as sandbox:
         yield sandbox
@@ -75,7 +75,7 @@ def client(prefect_api: None) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture(scope="module")
 def folder(prefect_api: None, shop: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the shop; its blocks are saved."""
+    """The folder of the shop, whose blocks are saved."""
     folder = tmp_path_factory.mktemp("served")
     make_blocks_of(shop, folder)
     return folder
@@ -83,7 +83,7 @@ def folder(prefect_api: None, shop: Sandbox, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def deployment(folder: Path, client: SyncPrefectClient) -> DeploymentResponse:
-    """The handbook's deployment, registered as its script does; nothing serves it."""
+    """The handbook's deployment, registered by its script and not served."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Runner, "start", AsyncMock())
         runpy.run_path(str(EXAMPLES / "serve_after_import.py"), run_name="__main__")
@@ -92,7 +92,7 @@ def deployment(folder: Path, client: SyncPrefectClient) -> DeploymentResponse:
 
 @pytest.fixture
 def automated() -> Iterator[Automated]:
-    """Makes automations, which end with the test."""
+    """Create automations, which are removed after the test."""
     with ExitStack() as ending:
 
         def make(automation: AutomationCore) -> UUID:
@@ -109,13 +109,13 @@ def credentials_of(shop: Sandbox) -> TracktorCredentials:
 
 
 def runs_of(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:
-    """All runs of the deployment so far."""
+    """Return all runs of the deployment so far."""
     only = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
     return client.read_flow_runs(deployment_filter=only)
 
 
 def channel_to(chat: ChatServer) -> UUID:
-    """A saved block that notifies the chat."""
+    """Save a block that notifies the chat, and return its id."""
     channel = CustomWebhookNotificationBlock(
         name="a chat", url=chat.url, json_data={"text": "{{subject}}\n{{body}}"}
     )
@@ -131,7 +131,7 @@ def run_for(
     *,
     state: str = "",
 ) -> FlowRun:
-    """The one run of the deployment for these orders, once it is there and in the state."""
+    """Wait for the only run of the deployment for these orders, in the state."""
     for attempt in waiting():
         with attempt:
             runs = [
@@ -144,15 +144,15 @@ def run_for(
     return run
 
 
-def carried_out_for(
+def execute_run_for(
     client: SyncPrefectClient, deployment: DeploymentResponse, orders: list[int] | str
 ) -> State:
-    """The final state of the run for these orders, which is carried out here."""
-    return carried_out(run_for(client, deployment, orders).id)
+    """Execute the run for these orders here, and return its final state."""
+    return execute(run_for(client, deployment, orders).id)
 
 
-class TestAPipeline:
-    def test_runs_the_deployment_for_its_own_orders_in_sync_and_in_async_code(
+class TestPipeline:
+    def test_runs_the_deployment_for_its_orders_in_sync_and_async_code(
         self,
         client: SyncPrefectClient,
         deployment: DeploymentResponse,
@@ -165,11 +165,11 @@ class TestAPipeline:
         async def in_async_code() -> None:
             await asyncio.gather(
                 anightly_import(second, DEPLOYMENT),
-                asyncio.to_thread(carried_out_for, client, deployment, second),
+                asyncio.to_thread(execute_run_for, client, deployment, second),
             )
 
         asyncio.run(in_async_code())
-        # this one is carried out by the process that serves the deployment
+        # executed by the process that serves the deployment
         with served(str(EXAMPLES / "serve_after_import.py"), folder=folder):
             nightly_import(first, DEPLOYMENT)
         assert sorted(shop.calls) == [("GET", f"orders/{i}.json") for i in first + second]
@@ -178,7 +178,7 @@ class TestAPipeline:
             assert run.parameters["credentials"].keys() == {"$ref"}
             assert shop.api_key not in run.model_dump_json()
 
-    def test_that_passes_a_block_itself_fails_before_a_call_and_the_team_is_told_what_to_do(
+    def test_fails_before_any_call_and_notifies_the_team_if_it_passes_a_block(
         self,
         client: SyncPrefectClient,
         deployment: DeploymentResponse,
@@ -193,7 +193,7 @@ class TestAPipeline:
         run_deployment(
             deployment.id, parameters={"credentials": credentials, "orders": orders}, timeout=0
         )
-        carried_out_for(client, deployment, orders)
+        execute_run_for(client, deployment, orders)
         run = run_for(client, deployment, orders, state="Failed")
         assert run.state is not None
         assert "api_key is asterisks only" in str(run.state.message)
@@ -206,8 +206,8 @@ class TestAPipeline:
                 ]
 
 
-class TestWithoutAPipeline:
-    def test_an_event_runs_it_for_the_orders_that_it_names_and_a_reference_for_another_account(
+class TestTriggers:
+    def test_an_event_starts_a_run_for_the_orders_in_its_payload(
         self, client: SyncPrefectClient, deployment: DeploymentResponse, shop: Sandbox
     ) -> None:
         of_event, by_reference = ([order_id] for order_id in shop.shop.order_ids[5:7])
@@ -223,10 +223,10 @@ class TestWithoutAPipeline:
         parameters = {"credentials": reference, "orders": by_reference}
         run_deployment(deployment.id, parameters=parameters, timeout=0)
         for orders in (of_event, by_reference):
-            assert carried_out_for(client, deployment, orders).is_completed()
+            assert execute_run_for(client, deployment, orders).is_completed()
             assert ("GET", f"orders/{orders[0]}.json") in shop.calls
-        # what does not fit is not lost in silence
-        unfit = carried_out_for(client, deployment, "#1001")
+        # an invalid parameter is reported
+        unfit = execute_run_for(client, deployment, "#1001")
         assert unfit.is_failed()
         assert "orders" in str(unfit.message)
 
@@ -248,7 +248,7 @@ class TestWithoutAPipeline:
         account, channel = credentials_of(shop).account, channel_to(chat)
         automated(automations.run_on_many_exceptions(deployment.id, account))
         automated(automations.pause_on_many_exceptions(paused_id, account, channel))
-        # made again, it replaces itself
+        # created again, it replaces itself
         automated(automations.run_on_many_exceptions(deployment.id, account))
         report = announce_exceptions(
             credentials_of(shop),
@@ -262,7 +262,7 @@ class TestWithoutAPipeline:
                 assert client.read_deployment(paused_id).paused
                 assert any(text.startswith("Many new exceptions\n") for text in chat.texts)
 
-    def test_the_command_starts_a_run_with_its_own_parameters(
+    def test_prefects_command_starts_a_run_with_given_parameters(
         self, client: SyncPrefectClient, deployment: DeploymentResponse
     ) -> None:
         invoke_and_assert(
@@ -276,7 +276,7 @@ class TestWithoutAPipeline:
         assert run.parameters["max_emails"] == 10
         assert run.parameters["credentials"].keys() == {"$ref"}
 
-    def test_so_does_a_request_to_prefects_api(
+    def test_an_api_request_starts_a_run_with_given_parameters(
         self, client: SyncPrefectClient, deployment: DeploymentResponse
     ) -> None:
         flow_name, name = DEPLOYMENT.split("/")
@@ -295,7 +295,7 @@ class TestWithoutAPipeline:
 
 
 MASKED: dict[str, tuple[type[Block], dict[str, Any]]] = {
-    "api_key": (TracktorCredentials, {"uuid": UUID_OF_NOBODY, "api_key": SECRET}),
+    "api_key": (TracktorCredentials, {"uuid": UNUSED_UUID, "api_key": SECRET}),
     "access_token": (ShopifyCredentials, {"shop": "your-store", "access_token": SECRET}),
     "client_secret": (
         ShopifyCredentials,
@@ -309,14 +309,14 @@ MASKED: dict[str, tuple[type[Block], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", MASKED)
-def test_a_block_whose_secret_was_masked_on_its_way_is_refused(case: str) -> None:
+def test_a_block_with_a_masked_secret_is_refused(case: str) -> None:
     block_class, values = MASKED[case]
     sent = block_class.model_validate(values).model_dump(mode="json")
     with pytest.raises(ValidationError, match=r"is asterisks only: .* pass the saved block by"):
         block_class.model_validate(sent)
 
 
-def test_so_is_a_mailer_whose_password_was_before_it_is_used() -> None:
+def test_a_mailer_with_a_masked_password_is_refused_before_use() -> None:
     mailer = Mailer(host="smtp.shop.example", sender="a@b.example", password=SecretStr(SECRET))
     masked = Mailer.model_validate(mailer.model_dump(mode="json"))
     with pytest.raises(InvalidInput, match="password is asterisks only"):
@@ -324,7 +324,7 @@ def test_so_is_a_mailer_whose_password_was_before_it_is_used() -> None:
 
 
 @pytest.mark.parametrize("name", ["automations.py", "nightly_import.py", "serve_after_import.py"])
-def test_the_handbook_shows_the_code_as_it_is(name: str) -> None:
+def test_the_handbook_shows_the_tested_code(name: str) -> None:
     page = (EXAMPLES.parent / "how-to" / "trigger-runs.md").read_text(encoding="utf-8")
     code = (EXAMPLES / name).read_text(encoding="utf-8")
     assert f'```python title="{name}"\n{code}```' in page

@@ -1,4 +1,4 @@
-"""What is sent, and how answers are read: no server needed."""
+"""API calls: requests, and how responses are parsed."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ from prefect_tracktor.validation import checked_address
 
 HOOK = "https://shop.example/hook"
 
-PERSONAL = [
+PERSONAL_DATA = [
     "Ada Lovelace",
     "Maria Green",
     "Will Page",
@@ -46,12 +46,12 @@ PERSONAL = [
 ]
 
 
-class LikeNumpys:
+class NumpyLikeInteger:
     def __index__(self) -> int:
         return 7
 
 
-def answered(body: Any, status: int = 200) -> Response:
+def json_response(body: Any, status: int = 200) -> Response:
     return Response(status, {}, json.dumps(body).encode())
 
 
@@ -75,7 +75,7 @@ def answered(body: Any, status: int = 200) -> Response:
         (api.delete_webhook(3), "DELETE webhooks/3.json", None),
     ],
 )
-def test_each_call_is_sent_as_the_reference_says(
+def test_each_call_has_the_documented_method_path_and_body(
     api_call: ApiCall[Any], call: str, body: Any
 ) -> None:
     assert api_call.request_line == call
@@ -99,36 +99,34 @@ def test_an_order_can_be_handed_back_to_the_carrier_without_a_status() -> None:
     "value",
     [0, -1, True, "", "07", "-7", "٣", "7.5", "../7", "9" * 20, 7.5, 2.0**53, None, [7], 2**63],
 )
-def test_what_is_no_id_never_becomes_part_of_a_path(
-    make: Callable[[Any], ApiCall[Any]], value: Any
-) -> None:
+def test_invalid_ids_are_refused(make: Callable[[Any], ApiCall[Any]], value: Any) -> None:
     with pytest.raises(InvalidInput, match="must be a positive whole number"):
         make(value)
 
 
 @pytest.mark.parametrize("value", [0, -1, True, "", "../7", "7/8", 7.5, None, [7], "x" * 65])
-def test_nor_does_what_is_no_id_of_a_webhook(value: Any) -> None:
+def test_invalid_webhook_ids_are_refused(value: Any) -> None:
     with pytest.raises(InvalidInput, match="webhook_id"):
         api.delete_webhook(value)
 
 
-@pytest.mark.parametrize("value", [7, "7", " 7 ", 7.0, LikeNumpys()])
-def test_what_is_plainly_an_id_is_one(value: Any) -> None:
+@pytest.mark.parametrize("value", [7, "7", " 7 ", 7.0, NumpyLikeInteger()])
+def test_whole_numbers_of_any_type_are_order_ids(value: Any) -> None:
     assert api.get_order(value).path == "orders/7.json"
 
 
 @pytest.mark.parametrize("values", [{}, {"force": True}, {"status": " "}, {"status": 5}])
-def test_an_update_that_sets_nothing_is_refused(values: dict[str, Any]) -> None:
+def test_an_update_without_changes_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         api.update_order(1, **values)
 
 
-def test_a_flag_that_is_no_flag_is_refused() -> None:
+def test_flags_must_be_booleans() -> None:
     with pytest.raises(InvalidInput, match="automatic_carrier_updates"):
         api.update_order(1, automatic_carrier_updates="no")  # type: ignore[arg-type]
 
 
-def test_only_documented_topics_can_be_subscribed_to() -> None:
+def test_webhooks_are_created_for_documented_topics_only() -> None:
     with pytest.raises(InvalidInput, match="order/delivered"):
         api.create_webhook(topic="order/ordered", address=HOOK)
 
@@ -150,13 +148,13 @@ def test_only_documented_topics_can_be_subscribed_to() -> None:
         "",
     ],
 )
-def test_an_address_that_nothing_should_be_posted_to_is_refused(address: str) -> None:
+def test_unsafe_webhook_addresses_are_refused(address: str) -> None:
     with pytest.raises(InvalidInput, match="address must be"):
         api.create_webhook(topic="order/all", address=address)
 
 
 @pytest.mark.parametrize("address", ["http://localhost:1/a", "http://127.0.0.1", "http://[::1]:8/"])
-def test_this_machine_may_be_reached_without_tls(address: str) -> None:
+def test_loopback_addresses_may_use_plain_http(address: str) -> None:
     assert checked_address(address, field="address") == address
 
 
@@ -173,33 +171,39 @@ def test_this_machine_may_be_reached_without_tls(address: str) -> None:
         ("TRACE", "orders"),
     ],
 )
-def test_an_unknown_call_stays_within_the_account(method: str, path: str) -> None:
+def test_any_call_refuses_other_methods_and_paths_outside_the_account(
+    method: str, path: str
+) -> None:
     with pytest.raises(InvalidInput):
         api.any_call(method, path)
 
 
-def test_an_unknown_write_is_not_repeated_lightly() -> None:
+def test_any_call_treats_a_post_as_not_idempotent() -> None:
     assert not api.any_call("POST", "notes.json", {"a": 1}).idempotent
     assert api.any_call("GET", "notes.json?page=2").idempotent
 
 
 @pytest.mark.parametrize("body", [{"order": {"order_id": 7}}, {"order_id": "7"}])
-def test_an_order_is_read_wrapped_or_bare(body: Any) -> None:
-    assert parse_response(api.get_order(7), answered(body)).order_id == 7
+def test_an_order_is_parsed_with_or_without_an_envelope(body: Any) -> None:
+    assert parse_response(api.get_order(7), json_response(body)).order_id == 7
 
 
-def test_an_answer_about_another_order_is_refused() -> None:
+def test_a_response_about_another_order_is_refused() -> None:
     with pytest.raises(InvalidResponse, match="about another id"):
-        parse_response(api.get_order(7), answered({"order_id": 8, "order_email": "a@example.com"}))
+        parse_response(
+            api.get_order(7), json_response({"order_id": 8, "order_email": "a@example.com"})
+        )
 
 
-def test_an_answer_about_another_fulfillment_is_refused() -> None:
+def test_a_response_about_another_fulfillment_is_refused() -> None:
     with pytest.raises(InvalidResponse, match="about another id"):
-        parse_response(api.get_fulfillment(7), answered({"fulfillment": {"fulfillment_id": 8}}))
+        parse_response(
+            api.get_fulfillment(7), json_response({"fulfillment": {"fulfillment_id": 8}})
+        )
 
 
 @pytest.mark.parametrize("body", [b"", b"   ", b'{"success": true}', b'{"order": {"order_id": 7}}'])
-def test_an_update_is_done_whatever_the_success_looks_like(body: bytes) -> None:
+def test_an_update_accepts_any_successful_response(body: bytes) -> None:
     api_call = api.update_order(7, status="Sewing")
     assert parse_response(api_call, Response(200, {}, body)).order_id == 7
 
@@ -218,8 +222,8 @@ def test_an_update_is_done_whatever_the_success_looks_like(body: bytes) -> None:
         {"data": {"default": {"cutting": "Cutting"}, "custom": ["Sewing"]}},
     ],
 )
-def test_status_options_are_found_in_any_shape(body: Any) -> None:
-    options = parse_response(api.get_status_options(), answered(body))
+def test_status_options_are_parsed_in_any_shape(body: Any) -> None:
+    options = parse_response(api.get_status_options(), json_response(body))
     assert [option.label for option in options] == ["Cutting", "Sewing"]
 
 
@@ -232,19 +236,19 @@ def test_status_options_are_found_in_any_shape(body: Any) -> None:
         {"webhooks": {"3": {"id": 3, "topic": "order/all", "address": HOOK}}},
     ],
 )
-def test_webhooks_are_found_in_any_shape(body: Any) -> None:
-    [webhook] = parse_response(api.list_webhooks(), answered(body))
+def test_webhooks_are_parsed_in_any_shape(body: Any) -> None:
+    [webhook] = parse_response(api.list_webhooks(), json_response(body))
     assert (webhook.id, webhook.topic, webhook.address) == (3, "order/all", HOOK)
 
 
-def test_a_topic_that_is_not_documented_can_be_read() -> None:
+def test_a_webhook_with_an_undocumented_topic_is_parsed() -> None:
     body = [{"id": 3, "topic": "order/ordered", "address": HOOK}]
-    assert parse_response(api.list_webhooks(), answered(body))[0].topic == "order/ordered"
+    assert parse_response(api.list_webhooks(), json_response(body))[0].topic == "order/ordered"
 
 
-def test_a_created_webhook_needs_only_an_id_in_the_answer() -> None:
+def test_the_response_for_a_created_webhook_needs_only_an_id() -> None:
     api_call = api.create_webhook(topic="order/all", address=HOOK)
-    webhook = parse_response(api_call, answered({"webhook": {"id": 9}}))
+    webhook = parse_response(api_call, json_response({"webhook": {"id": 9}}))
     assert (webhook.id, webhook.topic, webhook.address) == (9, "order/all", HOOK)
 
 
@@ -265,23 +269,23 @@ def test_a_created_webhook_needs_only_an_id_in_the_answer() -> None:
         (599, ServerError),
     ],
 )
-def test_each_refusal_has_its_error(status: int, kind: type[TracktorError]) -> None:
+def test_each_http_status_raises_its_error(status: int, kind: type[TracktorError]) -> None:
     with pytest.raises(kind, match=rf"GET orders/7\.json.*{status}") as caught:
-        parse_response(api.get_order(7), answered({"error": "no such luck"}, status))
+        parse_response(api.get_order(7), json_response({"error": "no such luck"}, status))
     assert "It said: 'no such …'" in str(caught.value)
     assert caught.value.status_code == status
 
 
 @pytest.mark.parametrize("body", [b'{"order": {"order_id": 7, "or', b"<html>", b"", b"[" * 100_000])
-def test_a_success_that_is_no_json_is_the_servers_trouble(body: bytes) -> None:
+def test_a_successful_response_without_json_is_a_server_error(body: bytes) -> None:
     with pytest.raises(ServerError, match="not JSON"):
         parse_response(api.get_order(7), Response(200, {}, body))
 
 
 @pytest.mark.parametrize("body", [[], "text", 5, {"order": []}, {"order": {"order_id": "x"}}, None])
-def test_json_of_another_form_is_unreadable_and_not_repeated(body: Any) -> None:
+def test_json_of_an_unexpected_form_is_an_invalid_response(body: Any) -> None:
     with pytest.raises(InvalidResponse, match=r"GET orders/7\.json"):
-        parse_response(api.get_order(7), answered(body))
+        parse_response(api.get_order(7), json_response(body))
 
 
 @given(
@@ -291,7 +295,7 @@ def test_json_of_another_form_is_unreadable_and_not_repeated(body: Any) -> None:
         max_leaves=20,
     )
 )
-def test_whatever_json_comes_the_error_is_ours_and_holds_none_of_it(body: Any) -> None:
+def test_errors_for_random_json_are_tracktor_errors_without_customer_data(body: Any) -> None:
     secret = "Zoë Secret"
     calls: list[ApiCall[Any]] = [
         api.get_order(7),
@@ -302,50 +306,50 @@ def test_whatever_json_comes_the_error_is_ours_and_holds_none_of_it(body: Any) -
     ]
     for api_call in calls:
         try:
-            parse_response(api_call, answered({"order": body, "order_email": secret}))
+            parse_response(api_call, json_response({"order": body, "order_email": secret}))
         except TracktorError as error:
             assert secret not in repr(error)
 
 
-def test_a_servers_own_words_are_on_the_error_object_only() -> None:
-    said = {"errors": {"email": ["unknown: ada@example.com, Ada Lovelace, +49 30 1234567, s3cret"]}}
+def test_the_servers_text_is_only_in_server_said() -> None:
+    text = {"errors": {"email": ["unknown: ada@example.com, Ada Lovelace, +49 30 1234567, s3cret"]}}
     with pytest.raises(UnprocessableValue) as caught:
-        parse_response(api.get_order(7), answered(said, 422), secrets=("s3cret",))
+        parse_response(api.get_order(7), json_response(text, 422), secrets=("s3cret",))
     error = caught.value
     assert "It said: 'email: unknown: …'" in str(error)
     assert error.server_said == "email: unknown: [e-mail], Ada Lovelace, [phone], [hidden]"
     assert "Ada" not in f"{error} {error!r} {pickle.dumps(error)!r}"
 
 
-def test_a_servers_own_words_are_in_the_debug_log_and_in_no_other(
+def test_the_servers_text_is_logged_at_debug_level_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG, "prefect_tracktor")
     with pytest.raises(UnprocessableValue):
-        parse_response(api.get_order(7), answered({"error": "ask Ada Lovelace"}, 422))
+        parse_response(api.get_order(7), json_response({"error": "ask Ada Lovelace"}, 422))
     assert [(entry.levelname, "Ada" in entry.getMessage()) for entry in caplog.records] == [
         ("DEBUG", True)
     ]
 
 
 @pytest.mark.parametrize("field", ["error", "errors", "message", "detail", "error_description"])
-@given(words=st.lists(st.sampled_from(PERSONAL), min_size=1))
-def test_nothing_personal_that_a_server_says_is_in_a_message(field: str, words: list[str]) -> None:
-    said = "Error for " + " ".join(words)
+@given(words=st.lists(st.sampled_from(PERSONAL_DATA), min_size=1))
+def test_error_messages_hold_no_personal_data_from_the_server(field: str, words: list[str]) -> None:
+    text = "Error for " + " ".join(words)
     with pytest.raises(TracktorError) as caught:
-        parse_response(api.get_order(7), answered({field: said}, 400))
+        parse_response(api.get_order(7), json_response({field: text}, 400))
     for word in " ".join(words).split():
         assert word.strip(",") not in str(caught.value)
 
 
-def test_what_the_server_said_is_cut_short() -> None:
+def test_a_long_text_of_the_server_is_shortened() -> None:
     with pytest.raises(ServerError) as caught:
-        parse_response(api.get_order(7), answered({"message": "invalid " * 5000}, 500))
+        parse_response(api.get_order(7), json_response({"message": "invalid " * 5000}, 500))
     assert len(str(caught.value)) < 400
     assert len(caught.value.server_said) < 400
 
 
-def test_a_large_error_body_is_cut_before_it_is_searched() -> None:
+def test_only_the_beginning_of_a_large_error_body_is_parsed() -> None:
     body = b'{"message": "' + b"1 " * 30_000_000 + b'"}'
     started = time.monotonic()
     with pytest.raises(ServerError):
@@ -353,13 +357,13 @@ def test_a_large_error_body_is_cut_before_it_is_searched() -> None:
     assert time.monotonic() - started < 5
 
 
-def test_a_body_that_is_no_message_is_not_repeated() -> None:
+def test_other_fields_of_an_error_body_are_not_quoted() -> None:
     with pytest.raises(ServerError) as caught:
-        parse_response(api.get_order(7), answered({"customer": "Ada Lovelace"}, 500))
+        parse_response(api.get_order(7), json_response({"customer": "Ada Lovelace"}, 500))
     assert "Ada" not in str(caught.value)
 
 
-def test_the_title_of_an_html_page_is_repeated() -> None:
+def test_the_title_of_an_html_error_page_is_quoted() -> None:
     page = b"<html><head><title>502 Bad Gateway</title></head><body>Ada</body></html>"
     with pytest.raises(ServerError, match="502 Bad Gateway") as caught:
         parse_response(api.get_order(7), Response(502, {}, page))
@@ -395,12 +399,12 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
         ),
     ],
 )
-def test_retry_after_is_read_in_both_forms(value: str, wait: timedelta | None) -> None:
+def test_retry_after_is_parsed_as_seconds_or_as_a_date(value: str, wait: timedelta | None) -> None:
     assert retry_after({"retry-after": value}, now=NOW) == wait
 
 
 @given(st.text())
-def test_no_retry_after_is_too_odd_to_read(value: str) -> None:
+def test_any_retry_after_text_gives_a_wait_or_none(value: str) -> None:
     wait = retry_after({"retry-after": value})
     assert wait is None or wait >= timedelta(0)
 
@@ -408,7 +412,7 @@ def test_no_retry_after_is_too_odd_to_read(value: str) -> None:
 @pytest.mark.parametrize(
     ("status", "acted"), [(429, False), (503, False), (500, True), (504, True)]
 )
-def test_only_a_clear_refusal_means_that_nothing_was_done(status: int, acted: bool) -> None:
+def test_only_a_429_or_503_means_that_the_request_had_no_effect(status: int, acted: bool) -> None:
     with pytest.raises(TracktorError) as caught:
         parse_response(
             api.create_webhook(topic="order/all", address=HOOK), Response(status, {}, b"")
@@ -416,32 +420,32 @@ def test_only_a_clear_refusal_means_that_nothing_was_done(status: int, acted: bo
     assert caught.value.may_have_arrived is acted
 
 
-NO_NEEDS: list[Any] = [
+INVALID_NEEDS: list[Any] = [
     "fulfillments", b"fulfillments", None, 5, {"fulfillments": 1}, {"fulfilments"},
     {"order_id", "fulfillments.shipment_state"}, {"order_name.first"}, [["order_id"]], [None],
     iter(["fulfillments"]),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("needs", NO_NEEDS)
-def test_needs_that_name_no_field_are_refused(needs: Any) -> None:
-    # a text would be looked at letter by letter, and nothing be needed
+@pytest.mark.parametrize("needs", INVALID_NEEDS)
+def test_needs_must_be_names_of_fields(needs: Any) -> None:
+    # the letters of a text are names of no field
     with pytest.raises(InvalidInput, match="needs"):
         api.get_order(1, needs=needs)
 
 
-def test_what_is_needed_may_be_a_part_of_a_part() -> None:
+def test_needs_may_name_nested_fields() -> None:
     parcel = {"fulfillment_id": 7, "latest_status": {"datetime": "soon"}}
-    answer = {"order_id": 1, "fulfillments": [parcel]}
-    assert api.get_order(1).read(answer).order_id == 1
+    body = {"order_id": 1, "fulfillments": [parcel]}
+    assert api.get_order(1).read(body).order_id == 1
     for needs in (["fulfillments.latest_status.datetime"], {"fulfillments.latest_status.datetime"}):
         with pytest.raises(ValueError, match="datetime"):
-            api.get_order(1, needs=needs).read(answer)
+            api.get_order(1, needs=needs).read(body)
 
 
-@pytest.mark.parametrize("webhook_id", [" 3 ", 3.0, LikeNumpys()])
-def test_a_webhooks_id_is_sent_as_it_was_understood(webhook_id: Any) -> None:
-    expected = 7 if isinstance(webhook_id, LikeNumpys) else 3
+@pytest.mark.parametrize("webhook_id", [" 3 ", 3.0, NumpyLikeInteger()])
+def test_a_webhook_id_is_normalized_in_the_path(webhook_id: Any) -> None:
+    expected = 7 if isinstance(webhook_id, NumpyLikeInteger) else 3
     assert api.delete_webhook(webhook_id).path == f"webhooks/{expected}.json"
 
 
@@ -456,9 +460,7 @@ def test_a_webhooks_id_is_sent_as_it_was_understood(webhook_id: Any) -> None:
         ("ada@example.com", "webhooks.json", None),
     ],
 )
-def test_a_call_that_cannot_be_sent_is_refused_and_not_repeated(
-    method: Any, path: Any, json: Any
-) -> None:
+def test_any_call_refuses_values_that_cannot_be_sent(method: Any, path: Any, json: Any) -> None:
     with pytest.raises(InvalidInput) as refusal:
         api.any_call(method, path, json)
     assert "ada@" not in str(refusal.value)

@@ -1,7 +1,8 @@
-"""Connections: kept alive, never more than are allowed, and none left open by a call that ended."""
+"""Connections of clients: reuse, limits, closing."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,11 +14,13 @@ from anyio.abc import SocketAttribute, SocketStream
 from prefect_tracktor import (
     APIConnectionError,
     AsyncTracktorClient,
+    InvalidInput,
     NotFound,
     TracktorClient,
     TransportLimits,
 )
 from prefect_tracktor.http import blocking
+from prefect_tracktor.http.client import HttpClient
 from tests.support.paced import processes, read_after_a_fork
 from tests.support.scripted import ScriptedServer, answer
 
@@ -26,7 +29,7 @@ ORDER = b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"order_id":7}'
 
 
 class KeepAliveServer:
-    """Answers each request on a connection after a moment, and counts both."""
+    """A server that counts its requests and connections."""
 
     def __init__(self, *, requests_a_connection: int = 1000) -> None:
         self.requests = self.connections = self.open = 0
@@ -43,7 +46,7 @@ class KeepAliveServer:
                     await stream.receive()
                     self.requests += 1
                     if self.silent:
-                        await stream.receive()  # until the client hangs up
+                        await stream.receive()  # until the client disconnects
                     await anyio.sleep(0.01)
                     await stream.send(ORDER)
         except (anyio.EndOfStream, anyio.BrokenResourceError):
@@ -78,7 +81,7 @@ def client_of(server: KeepAliveServer, at_once: int) -> AsyncTracktorClient:
 
 
 @pytest.mark.anyio
-async def test_connections_are_used_again_and_closed_with_the_client() -> None:
+async def test_connections_are_reused_and_closed_with_the_client() -> None:
     server = KeepAliveServer()
     async with server.running():
         async with client_of(server, 6) as client:
@@ -88,7 +91,7 @@ async def test_connections_are_used_again_and_closed_with_the_client() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
+async def test_a_connection_closed_by_the_server_is_not_reused() -> None:
     server = KeepAliveServer(requests_a_connection=1)
     async with server.running(), client_of(server, 1) as client:
         for _ in range(3):
@@ -110,7 +113,7 @@ async def test_a_cancelled_call_leaves_no_connection_open() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_sync_client_works_where_an_event_loop_runs() -> None:
+async def test_the_sync_client_works_inside_a_running_event_loop() -> None:
     with (
         ScriptedServer([answer(body='{"order_id": 7}')]) as server,
         TracktorClient(**ACCOUNT, base_url=server.address) as client,
@@ -118,7 +121,7 @@ async def test_the_sync_client_works_where_an_event_loop_runs() -> None:
         assert client.get_order(7).order_id == 7
 
 
-def test_the_sync_client_works_in_a_process_that_was_forked_from_one_that_used_it() -> None:
+def test_the_sync_client_works_in_a_forked_process() -> None:
     with ScriptedServer([answer(body='{"order_id": 7}')]) as server:
         fields = ACCOUNT | {"base_url": server.address}
         process = processes.Process(target=read_after_a_fork, args=(fields,))
@@ -128,7 +131,7 @@ def test_the_sync_client_works_in_a_process_that_was_forked_from_one_that_used_i
     assert len(server.requests) == 2
 
 
-def test_errors_and_ends_of_async_code_reach_the_sync_caller() -> None:
+def test_exceptions_of_async_code_reach_the_sync_caller() -> None:
     ended: list[str] = []
 
     async def wait() -> None:
@@ -143,13 +146,36 @@ def test_errors_and_ends_of_async_code_reach_the_sync_caller() -> None:
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
-def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_the_client_uses_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variable: str, scheme: str
+) -> None:
     monkeypatch.delenv("no_proxy", raising=False)
     with ScriptedServer([answer(body='{"order_id": 7}')]) as proxy:
-        monkeypatch.setenv(variable, proxy.address)
+        monkeypatch.setenv(variable, scheme + proxy.address.removeprefix("http://"))
         with TracktorClient(**ACCOUNT, base_url="http://127.0.0.1:9") as client:
             assert client.get_order(7).order_id == 7
     assert proxy.requests[0].line.startswith("GET http://127.0.0.1:9/")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["ftp://ada:s3cret@proxy.example", "http://ada:s3cret@[::1", "socks5://ada:s3cret@127.0.0.1:9"],
+    ids=["scheme", "malformed", "socks"],
+)
+@pytest.mark.parametrize(
+    "connect",
+    [lambda: TracktorClient(**ACCOUNT), lambda: HttpClient(seconds=1)],
+    ids=["TracktorClient", "HttpClient"],
+)
+def test_an_unusable_proxy_is_an_error_that_names_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, address: str, connect: Callable[[], object]
+) -> None:
+    monkeypatch.setenv("all_proxy", address)
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(InvalidInput, match=r"HTTPS_PROXY .* http://proxy") as caught:
+        connect()
+    assert "s3cret" not in str(caught.value)
 
 
 def orders(request: httpx.Request) -> httpx.Response:
@@ -162,7 +188,7 @@ def orders(request: httpx.Request) -> httpx.Response:
     raise httpx.ConnectError("no such host")
 
 
-def test_a_mock_transport_stands_in_for_tracktor() -> None:
+def test_a_mock_transport_replaces_the_server() -> None:
     limits = TransportLimits(max_attempts=1)
     with TracktorClient(**ACCOUNT, limits=limits, transport=httpx.MockTransport(orders)) as client:
         assert client.get_order(7).order_id == 7
@@ -171,3 +197,9 @@ def test_a_mock_transport_stands_in_for_tracktor() -> None:
         with pytest.raises(APIConnectionError, match="ConnectError") as caught:
             client.get_order(9)
     assert not caught.value.may_have_arrived
+
+
+@pytest.mark.anyio
+async def test_a_mock_transport_replaces_the_server_of_an_async_client() -> None:
+    async with AsyncTracktorClient(**ACCOUNT, transport=httpx.MockTransport(orders)) as client:
+        assert (await client.get_order(7)).order_id == 7

@@ -17,14 +17,13 @@ from prefect_tracktor.sandbox import (
     Fault,
     Faults,
     Movement,
-    ResponseFormat,
     Sandbox,
     Shop,
 )
 
 
 class Receiver:
-    """A web server that keeps the bodies posted to it, after a given number of failures."""
+    """A web server that keeps the posted bodies, after a given number of failed requests."""
 
     def __init__(self, port: int = 0) -> None:
         self.posts: list[tuple[str, Any]] = []
@@ -64,8 +63,8 @@ class Receiver:
             self.server.server_close()
             thread.join()
 
-    def told(self) -> Counter[tuple[int, str]]:
-        """How often each status of each parcel was delivered."""
+    def status_counts(self) -> Counter[tuple[int, str]]:
+        """Count the deliveries of each status of each parcel."""
         return Counter((body["fulfillment_id"], body["shipment_status"]) for _, body in self.posts)
 
 
@@ -85,8 +84,8 @@ def moving_shop() -> Iterator[Sandbox]:
 def move_all(tracktor: Sandbox, receiver: Receiver) -> None:
     """Deliver every step of every parcel to the receiver, as fast as possible."""
     tracktor.shop.create_webhook(topic="fulfillment/all", address=receiver.address)
-    assert tracktor.move(Movement(speed=float("inf"), exception_rate=0)).wait()
-    tracktor.settle()
+    assert tracktor.move(Movement(speed=float("inf"))).wait()
+    tracktor.wait_for_deliveries()
 
 
 def order_in_transit(tracktor: Sandbox) -> dict[str, Any]:
@@ -94,7 +93,7 @@ def order_in_transit(tracktor: Sandbox) -> dict[str, Any]:
     return next(order for order in orders if order["statuses"] == ["in_transit"])
 
 
-def test_a_status_change_is_posted_to_the_webhooks_whose_topic_fits(
+def test_a_status_change_is_delivered_to_webhooks_with_a_matching_topic(
     tracktor: Sandbox, api: httpx.Client, receiver: Receiver
 ) -> None:
     for topic in ("order/all", "order/delivered", "order/in_transit", "fulfillment/delivered"):
@@ -102,7 +101,7 @@ def test_a_status_change_is_posted_to_the_webhooks_whose_topic_fits(
         api.post("webhooks.json", json={"webhook": {"topic": topic, "address": address}})
     order_id = order_in_transit(tracktor)["order_id"]
     order = api.post(f"orders/{order_id}.json", json={"status": "Delivered"}).json()["order"]
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert sorted(receiver.posts, key=str) == sorted(
         [
             ("/order/all", order),
@@ -114,7 +113,7 @@ def test_a_status_change_is_posted_to_the_webhooks_whose_topic_fits(
     assert {delivery.status for delivery in tracktor.deliveries} == {204}
 
 
-def test_a_ready_order_is_pre_transit_and_a_custom_status_only_all(
+def test_order_ready_matches_pre_transit_and_custom_statuses_match_only_all(
     tracktor: Sandbox, receiver: Receiver
 ) -> None:
     for topic in ("order/pre_transit", "fulfillment/all"):
@@ -122,51 +121,54 @@ def test_a_ready_order_is_pre_transit_and_a_custom_status_only_all(
     order_id = order_in_transit(tracktor)["order_id"]
     tracktor.shop.set_status(order_id, status="order_ready")
     tracktor.shop.set_status(order_id, status="Sewing")
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert [path for path, _ in receiver.posts if "pre_transit" in path] == ["/order/pre_transit"]
-    told = [body["shipment_status"] for path, body in receiver.posts if "fulfillment" in path]
-    assert told == ["order_ready", "Sewing"]
+    statuses = [body["shipment_status"] for path, body in receiver.posts if "fulfillment" in path]
+    assert statuses == ["order_ready", "Sewing"]
 
 
-def test_what_changes_nothing_is_not_posted(tracktor: Sandbox, receiver: Receiver) -> None:
+def test_an_update_without_a_status_change_is_not_delivered(
+    tracktor: Sandbox, receiver: Receiver
+) -> None:
     tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
     order_id = order_in_transit(tracktor)["order_id"]
     tracktor.shop.set_status(order_id, status="in_transit")
     tracktor.shop.set_status(order_id, automatic_carrier_updates=False)
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert receiver.posts == []
 
 
-def test_a_parcel_moved_by_its_carrier_is_posted_alone(
+def test_a_carrier_update_delivers_only_the_moved_parcel(
     tracktor: Sandbox, receiver: Receiver
 ) -> None:
     tracktor.shop.create_webhook(topic="fulfillment/all", address=receiver.address)
-    tracktor.answers = ResponseFormat(wrapped_deliveries=True)
     orders = map(tracktor.shop.order, tracktor.shop.order_ids)
     parcel = next(order for order in orders if len(order["fulfillments"]) > 1)["fulfillments"][1]
     moved = tracktor.shop.set_parcel(parcel["fulfillment_id"], shipment_status="out_for_delivery")
-    tracktor.settle()
-    assert receiver.posts == [("/", {"fulfillment": moved})]
+    tracktor.wait_for_deliveries()
+    assert receiver.posts == [("/", moved)]
 
 
-def test_a_failed_delivery_is_tried_again(tracktor: Sandbox, receiver: Receiver) -> None:
+def test_a_failed_delivery_is_retried(tracktor: Sandbox, receiver: Receiver) -> None:
     receiver.failures = 2
     tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
     tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert len(receiver.posts) == 1
 
 
-def test_a_receiver_that_is_not_there_is_given_up(tracktor: Sandbox) -> None:
+def test_deliveries_to_an_unreachable_receiver_end_after_patience_seconds(
+    tracktor: Sandbox,
+) -> None:
     tracktor.faults = Faults(patience_seconds=0.2)
     tracktor.shop.create_webhook(topic="order/all", address="http://127.0.0.1:9/")
     tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     [delivery] = tracktor.deliveries
-    assert (delivery.status, delivery.taken, delivery.attempts) == (None, False, 2)
+    assert (delivery.status, delivery.is_accepted, delivery.attempts) == (None, False, 2)
 
 
-def test_the_answer_does_not_wait_for_the_delivery(
+def test_an_api_response_does_not_wait_for_webhook_deliveries(
     tracktor: Sandbox, api: httpx.Client, receiver: Receiver
 ) -> None:
     receiver.gate.clear()
@@ -175,43 +177,43 @@ def test_the_answer_does_not_wait_for_the_delivery(
     assert api.post(f"orders/{order_id}.json", json={"status": "Sewing"}).status_code == 200
     assert receiver.posts == []
     receiver.gate.set()
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert len(receiver.posts) == 1
 
 
-def test_nothing_is_posted_to_other_machines(
+def test_webhooks_on_other_machines_get_no_deliveries(
     tracktor: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracktor.shop.create_webhook(topic="order/all", address="https://shop.example/hook")
     with caplog.at_level(logging.WARNING):
         tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
-        tracktor.settle()
+        tracktor.wait_for_deliveries()
     assert "only posts to this machine" in caplog.text
     assert tracktor.deliveries == []
 
 
-def test_a_deleted_webhook_is_not_told(tracktor: Sandbox, receiver: Receiver) -> None:
+def test_a_deleted_webhook_gets_no_deliveries(tracktor: Sandbox, receiver: Receiver) -> None:
     webhook = tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
     tracktor.shop.delete_webhook(webhook["id"])
     tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert receiver.posts == []
 
 
-def test_every_step_of_every_parcel_is_delivered_once_and_each_parcels_in_order(
+def test_every_step_is_delivered_once_and_in_order_for_each_parcel(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
     move_all(moving_shop, receiver)
-    ways: dict[int, list[str]] = {}
+    timelines: dict[int, list[str]] = {}
     for _, body in receiver.posts:
-        ways.setdefault(body["fulfillment_id"], []).append(body["shipment_status"])
-    assert len(ways) == 100
-    assert set(map(tuple, ways.values())) == {("in_transit", "out_for_delivery", "delivered")}
-    assert all(delivery.taken and not delivery.fault for delivery in moving_shop.deliveries)
-    assert len({delivery.message for delivery in moving_shop.deliveries}) == 300
+        timelines.setdefault(body["fulfillment_id"], []).append(body["shipment_status"])
+    assert len(timelines) == 100
+    assert set(map(tuple, timelines.values())) == {("in_transit", "out_for_delivery", "delivered")}
+    assert all(delivery.is_accepted and not delivery.fault for delivery in moving_shop.deliveries)
+    assert len(moving_shop.deliveries) == 300
 
 
-def test_a_lost_message_is_never_sent_and_recorded_as_lost(
+def test_a_lost_delivery_is_not_sent_and_is_recorded_as_lost(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
     moving_shop.faults = Faults(lost=0.2)
@@ -219,31 +221,30 @@ def test_a_lost_message_is_never_sent_and_recorded_as_lost(
     lost = [d for d in moving_shop.deliveries if d.fault is Fault.LOST]
     assert 30 < len(lost) < 90
     assert {(delivery.status, delivery.attempts) for delivery in lost} == {(None, 0)}
-    told = receiver.told()
-    assert len(receiver.posts) == 300 - len(lost) == len(told)
-    assert not told.keys() & {(d.fulfillment_id, d.status_key) for d in lost}
+    received = receiver.status_counts()
+    assert len(receiver.posts) == 300 - len(lost) == len(received)
+    assert not received.keys() & {(d.fulfillment_id, d.status_key) for d in lost}
 
 
-def test_a_duplicated_message_is_sent_twice_and_both_are_recorded(
+def test_a_duplicated_delivery_is_sent_and_recorded_twice(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
-    moving_shop.faults = Faults(duplicated=0.2, held_back_seconds=0.2)
+    moving_shop.faults = Faults(duplicated=0.2, max_delay_seconds=0.2)
     move_all(moving_shop, receiver)
-    twice = {message for message, n in receiver.told().items() if n == 2}
+    twice = {message for message, n in receiver.status_counts().items() if n == 2}
     copies = [d for d in moving_shop.deliveries if d.fault is Fault.DUPLICATED]
     assert 30 < len(copies) < 90
     assert twice == {(copy.fulfillment_id, copy.status_key) for copy in copies}
     assert len(receiver.posts) == 300 + len(copies)
-    originals = {d.message for d in moving_shop.deliveries if d.fault is None}
-    assert {copy.message for copy in copies} < originals
+    assert len(moving_shop.deliveries) == 300 + len(copies)
 
 
-def test_a_reordered_message_is_overtaken_by_later_ones_about_the_same_parcel(
+def test_a_reordered_delivery_arrives_after_later_ones_for_the_same_parcel(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
-    moving_shop.faults = Faults(reordered=0.2, held_back_seconds=2)
+    moving_shop.faults = Faults(reordered=0.2, max_delay_seconds=2)
     move_all(moving_shop, receiver)
-    assert set(receiver.told().values()) == {1}
+    assert set(receiver.status_counts().values()) == {1}
     assert len(receiver.posts) == 300
     last = {body["fulfillment_id"]: body["shipment_status"] for _, body in receiver.posts}
     superseded = [parcel for parcel, status in last.items() if status != "delivered"]
@@ -252,9 +253,7 @@ def test_a_reordered_message_is_overtaken_by_later_ones_about_the_same_parcel(
     assert set(superseded) < late
 
 
-def test_the_same_seed_draws_the_same_trouble_and_it_can_be_replaced(
-    tracktor: Sandbox, receiver: Receiver
-) -> None:
+def test_the_same_seed_loses_the_same_deliveries(tracktor: Sandbox, receiver: Receiver) -> None:
     tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
     met = []
     for status in ("Sewing", "Cutting"):
@@ -262,29 +261,29 @@ def test_the_same_seed_draws_the_same_trouble_and_it_can_be_replaced(
         before = len(tracktor.deliveries)
         for order_id in tracktor.shop.order_ids[:20]:
             tracktor.shop.set_status(order_id, status=status)
-        tracktor.settle()
+        tracktor.wait_for_deliveries()
         met.append({d.order_id for d in tracktor.deliveries[before:] if d.fault})
     assert met[0] == met[1]
     assert 0 < len(met[0]) < 20
 
 
-def test_a_receiver_that_was_away_is_told_when_it_is_back(tracktor: Sandbox) -> None:
+def test_a_receiver_gets_missed_deliveries_when_it_is_back(tracktor: Sandbox) -> None:
     with socket.create_server(("127.0.0.1", 0)) as away:
         port = away.getsockname()[1]
         tracktor.shop.create_webhook(topic="order/all", address=f"http://127.0.0.1:{port}/")
         tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
-        # it accepts the connection, and closes it
+        # accepts the connection and closes it
         away.accept()[0].close()
     receiver = Receiver(port)
     with receiver.serving():
-        tracktor.settle()
+        tracktor.wait_for_deliveries()
     [delivery] = tracktor.deliveries
-    assert delivery.taken
+    assert delivery.is_accepted
     assert delivery.attempts > 1
     assert len(receiver.posts) == 1
 
 
-def test_impossible_delivery_faults_are_refused() -> None:
+def test_invalid_delivery_faults_are_refused() -> None:
     Faults(lost=0.6, dropped=0.6)  # one is for deliveries, the other for requests
     with pytest.raises(ValueError, match=r"add up to 1\.1"):
         Faults(lost=0.6, reordered=0.5)

@@ -1,4 +1,4 @@
-"""Simulated movement: the same for the same seed, and recorded by the shop."""
+"""Simulated movement: timelines from a seed, and their effect on the shop."""
 
 import math
 from collections import Counter, defaultdict
@@ -9,18 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefect_tracktor.models import ExceptionStatus
 from prefect_tracktor.sandbox import Movement, MovementStep, Moving, Sandbox, Shop
 
 AT_ONCE = math.inf
-WAY = ["in_transit", "out_for_delivery", "delivered"]
+STATUSES = ["in_transit", "out_for_delivery", "delivered"]
 
-MOVEMENTS = st.builds(
-    Movement,
-    seed=st.integers(),
-    exception_rate=st.floats(0, 1),
-    recovery_rate=st.floats(0, 1),
-)
+MOVEMENTS = st.builds(Movement, seed=st.integers())
 
 
 def ready_shop(parcels: int = 40) -> Shop:
@@ -36,10 +30,10 @@ def parcels_of(shop: Shop) -> dict[int, dict[str, Any]]:
 
 
 def by_parcel(steps: list[MovementStep]) -> dict[int, list[MovementStep]]:
-    stories = defaultdict(list)
+    timelines = defaultdict(list)
     for step in steps:
-        stories[step.fulfillment_id].append(step)
-    return stories
+        timelines[step.fulfillment_id].append(step)
+    return timelines
 
 
 def move(shop: Shop, movement: Movement) -> None:
@@ -49,7 +43,7 @@ def move(shop: Shop, movement: Movement) -> None:
 
 @given(movement=MOVEMENTS)
 @settings(max_examples=25)
-def test_the_same_arguments_give_the_same_story_at_any_speed(movement: Movement) -> None:
+def test_the_same_seed_gives_the_same_timeline_at_any_speed(movement: Movement) -> None:
     steps = movement.steps(ready_shop(20))
     assert steps == movement.steps(ready_shop(20))
     assert steps == movement.model_copy(update={"speed": AT_ONCE}).steps(ready_shop(20))
@@ -58,67 +52,42 @@ def test_the_same_arguments_give_the_same_story_at_any_speed(movement: Movement)
 
 @given(movement=MOVEMENTS, seed=st.integers(0, 50))
 @settings(max_examples=25)
-def test_every_parcel_ends_delivered_or_in_an_exception_and_skips_no_status(
+def test_every_moving_parcel_is_delivered_and_skips_no_status(
     movement: Movement, seed: int
 ) -> None:
     shop = Shop(orders=30, seed=seed)
     before = parcels_of(shop)
-    for fulfillment_id, story in by_parcel(movement.steps(shop)).items():
-        reached = [step.shipment_status for step in story if step.shipment_status]
-        assert reached == WAY[len(WAY) - len(reached) :] or story[-1].exception_status
+    for fulfillment_id, timeline in by_parcel(movement.steps(shop)).items():
+        reached = [step.shipment_status for step in timeline]
+        assert reached == STATUSES[len(STATUSES) - len(reached) :]
         assert before[fulfillment_id]["shipment_status"] not in reached
-        assert bool(story[-1].exception_status) != (reached[-1:] == ["delivered"])
-        assert all(a.after_hours < b.after_hours for a, b in pairwise(story))
+        assert all(a.after_hours < b.after_hours for a, b in pairwise(timeline))
 
 
-def test_a_parcels_story_does_not_depend_on_how_many_others_move() -> None:
+def test_a_parcels_timeline_does_not_depend_on_other_parcels() -> None:
     shop = ready_shop()
     few, all_ = (by_parcel(Movement(parcels=n).steps(shop)) for n in (5, 40))
     assert len(few) == 5
     assert few.items() < all_.items()
 
 
-def test_another_seed_gives_another_story() -> None:
+def test_another_seed_gives_another_timeline() -> None:
     assert Movement(seed=1).steps(ready_shop()) != Movement(seed=2).steps(ready_shop())
 
 
-def test_exceptions_and_recoveries_are_as_frequent_as_their_rates_say() -> None:
-    steps = Movement(exception_rate=0.4, recovery_rate=0.5).steps(ready_shop(1000))
-    begun = [step for step in steps if step.exception_status]
-    ended = [step for step in steps if step.exception_status == ""]
-    assert 340 < len(begun) < 460
-    assert 150 < len(ended) < 250
-    assert {step.exception_status for step in begun} == set(ExceptionStatus)
-
-
-def test_the_truth_is_what_a_look_at_every_parcel_finds() -> None:
+def test_each_moving_parcel_arrives_once() -> None:
     shop = ready_shop(200)
-    move(shop, Movement(speed=AT_ONCE, exception_rate=0.3))
-    parcels = parcels_of(shop).values()
-    arrived = [p["fulfillment_id"] for p in parcels if p["shipment_status"] == "delivered"]
-    assert sorted(event.fulfillment_id for event in shop.arrivals) == arrived
-    stuck = {p["fulfillment_id"] for p in parcels if p["exception_status"]}
-    assert stuck == {event.fulfillment_id for event in shop.exceptions} - set(arrived)
-    assert len(arrived) + len(stuck) == 200
-    assert set(arrived) & {event.fulfillment_id for event in shop.exceptions}
-    for event in shop.arrivals:
-        assert event.order_email == shop.order(event.order_id)["order_email"]
-    expired = {p["order_id"] for p in parcels if p["exception_status"] == "expired"}
-    assert shop.customers_to_write_to().keys() == expired
-
-
-def test_two_hundred_ready_parcels_all_arrive_once() -> None:
-    shop = ready_shop(200)
-    move(shop, Movement(parcels=200, speed=AT_ONCE, exception_rate=0))
+    move(shop, Movement(parcels=200, speed=AT_ONCE))
     assert Counter(event.fulfillment_id for event in shop.arrivals) == dict.fromkeys(
         parcels_of(shop), 1
     )
-    assert all(event.order_email for event in shop.arrivals)
+    for arrival in shop.arrivals:
+        assert arrival.order_email == shop.order(arrival.order_id)["order_email"]
 
 
-def test_in_a_shop_of_all_kinds_only_parcels_on_their_way_move() -> None:
+def test_only_parcels_under_way_move() -> None:
     shop, untouched = (Shop(orders=120, expired=10) for _ in range(2))
-    move(shop, Movement(speed=AT_ONCE, exception_rate=0))
+    move(shop, Movement(speed=AT_ONCE))
     after = parcels_of(shop)
     for fulfillment_id, before in parcels_of(untouched).items():
         stays = (
@@ -133,10 +102,10 @@ def test_in_a_shop_of_all_kinds_only_parcels_on_their_way_move() -> None:
     assert shop.customers_to_write_to() == untouched.customers_to_write_to()
 
 
-def test_an_order_that_is_taken_over_by_hand_is_moved_no_further() -> None:
+def test_parcels_of_a_manual_order_stop_moving() -> None:
     shop = ready_shop(2)
     manual, automatic = shop.order_ids
-    moving = Moving(shop, Movement(speed=AT_ONCE, exception_rate=0))
+    moving = Moving(shop, Movement(speed=AT_ONCE))
     shop.set_status(manual, status="Sewing", automatic_carrier_updates=False)
     with moving:
         assert moving.wait()
@@ -144,7 +113,7 @@ def test_an_order_that_is_taken_over_by_hand_is_moved_no_further() -> None:
     assert shop.order(automatic)["statuses"] == ["delivered"]
 
 
-def test_a_carriers_report_on_a_manual_order_has_no_effect() -> None:
+def test_carrier_updates_do_not_change_manual_orders() -> None:
     shop = ready_shop(1)
     [order_id] = shop.order_ids
     [fulfillment_id] = parcels_of(shop)
@@ -155,18 +124,16 @@ def test_a_carriers_report_on_a_manual_order_has_no_effect() -> None:
     )
     assert [parcel] == before["fulfillments"]
     assert shop.order(order_id) == before
-    assert shop.arrivals == shop.exceptions == []
+    assert shop.arrivals == []
 
 
-def test_what_cannot_move_is_told_before_anything_does() -> None:
+def test_a_movement_of_too_many_parcels_is_refused() -> None:
     with pytest.raises(ValueError, match="only 3 can move, not 4"):
         Moving(ready_shop(3), Movement(parcels=4))
 
 
-@pytest.mark.parametrize(
-    "fields", [{"speed": 0.5}, {"parcels": -1}, {"exception_rate": 1.1}, {"sped": 3600}]
-)
-def test_impossible_movements_are_refused(fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fields", [{"speed": 0.5}, {"parcels": -1}, {"sped": 3600}])
+def test_invalid_movement_settings_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(fields))):
         Movement.model_validate(fields)
 
@@ -178,14 +145,12 @@ def test_impossible_movements_are_refused(fields: dict[str, Any]) -> None:
         ({"just_ready": 2, "expired": 2}, r"between 0 and orders - just_ready \(1\), not 2"),
     ],
 )
-def test_a_shop_cannot_have_more_ready_orders_than_orders(
-    fields: dict[str, Any], error: str
-) -> None:
+def test_just_ready_and_expired_must_not_exceed_orders(fields: dict[str, Any], error: str) -> None:
     with pytest.raises(ValueError, match=error):
         Shop(orders=3, **fields)
 
 
-def test_ready_orders_leave_the_other_orders_as_they_were() -> None:
+def test_just_ready_orders_do_not_change_the_other_orders() -> None:
     plain, ready = Shop(orders=60, expired=5), Shop(orders=60, expired=5, just_ready=20)
     changed = [i for i in plain.order_ids if plain.order(i) != ready.order(i)]
     assert 15 < len(changed) <= 20
@@ -196,11 +161,11 @@ def test_ready_orders_leave_the_other_orders_as_they_were() -> None:
 def test_stopping_the_sandbox_stops_the_movement() -> None:
     with Sandbox(ready_shop(3)) as tracktor:
         moving = tracktor.move(Movement(speed=1))
-        before = moving.under_way
+        before = moving.is_running
         with pytest.raises(RuntimeError, match="already move"):
             tracktor.move()
-    assert (before, moving.under_way) == (True, False)
-    assert moving.progress() == {"steps": 9, "steps_left": 9, "done": False}
+    assert (before, moving.is_running) == (True, False)
+    assert moving.steps_left == 9
     with pytest.raises(RuntimeError, match="start it"):
         tracktor.move()
 
@@ -208,5 +173,5 @@ def test_stopping_the_sandbox_stops_the_movement() -> None:
 def test_a_stopped_movement_can_be_followed_by_another() -> None:
     with Sandbox(ready_shop(3)) as tracktor:
         tracktor.move(Movement(speed=1)).stop()
-        assert tracktor.move(Movement(speed=AT_ONCE, exception_rate=0)).wait()
+        assert tracktor.move(Movement(speed=AT_ONCE)).wait()
         assert len(tracktor.shop.arrivals) == 3

@@ -6,25 +6,25 @@ import pytest
 from prefect_tracktor.sandbox import Sandbox, Shop
 
 
-def test_an_order_and_its_parcels_are_those_of_the_shop(
+def test_the_api_returns_the_orders_and_parcels_of_the_shop(
     tracktor: Sandbox, api: httpx.Client
 ) -> None:
     for order_id in tracktor.shop.order_ids:
         order = tracktor.shop.order(order_id)
         assert api.get(f"orders/{order_id}.json").json() == {"order": order}
     for parcel in order["fulfillments"]:
-        answer = api.get(f"fulfillments/{parcel['fulfillment_id']}.json")
-        assert answer.json() == {"fulfillment": parcel}
+        response = api.get(f"fulfillments/{parcel['fulfillment_id']}.json")
+        assert response.json() == {"fulfillment": parcel}
 
 
-def test_the_status_options_are_listed(tracktor: Sandbox, api: httpx.Client) -> None:
+def test_the_api_lists_the_status_options(tracktor: Sandbox, api: httpx.Client) -> None:
     options = api.get("status-options.json").json()["status_options"]
     assert options == tracktor.shop.status_options
     assert {"key": "sewing", "label": "Sewing"} in options
 
 
 @pytest.mark.parametrize("body", [{"order": {"status": "Sewing"}}, {"status": "Sewing"}])
-def test_a_status_update_shows_in_the_next_read(
+def test_a_status_update_is_visible_in_the_next_read(
     tracktor: Sandbox, api: httpx.Client, body: dict[str, object]
 ) -> None:
     order_id = next(iter(tracktor.shop.customers_to_write_to()))
@@ -51,7 +51,7 @@ def test_webhooks_are_created_listed_and_deleted(api: httpx.Client) -> None:
     assert api.delete(f"webhooks/{webhook['id']}.json").status_code == 404
 
 
-def test_the_shops_state_outlives_the_server() -> None:
+def test_the_shop_keeps_its_state_when_the_sandbox_stops() -> None:
     shop = Shop(orders=1)
     for count in (1, 2):
         with Sandbox(shop) as tracktor:
@@ -69,26 +69,26 @@ def test_wrong_credentials_are_refused(
     tracktor: Sandbox, key: str | None, account: str | None, status: int
 ) -> None:
     order_id = tracktor.shop.order_ids[0]
-    answer = httpx.post(
+    response = httpx.post(
         f"{tracktor.base_url}/{account or tracktor.uuid}/orders/{order_id}.json",
         json={"order": {"status": "Sewing"}},
         headers={"x-api-key": key} if key else {},
     )
-    assert answer.status_code == status
-    assert isinstance(answer.json()["errors"], str)
+    assert response.status_code == status
+    assert isinstance(response.json()["errors"], str)
     assert tracktor.shop.status_changes == []
 
 
 @pytest.mark.parametrize(
     "path", ["orders/7.json", "fulfillments/7.json", "orders/x.json", "orders.json", "", "a/b/c"]
 )
-def test_what_is_not_there_is_404_as_json(api: httpx.Client, path: str) -> None:
-    answer = api.get(path)
-    assert answer.status_code == 404
-    assert isinstance(answer.json()["errors"], str)
+def test_unknown_ids_and_paths_get_a_404_as_json(api: httpx.Client, path: str) -> None:
+    response = api.get(path)
+    assert response.status_code == 404
+    assert isinstance(response.json()["errors"], str)
 
 
-def test_other_methods_are_405(api: httpx.Client) -> None:
+def test_unsupported_methods_get_a_405(api: httpx.Client) -> None:
     assert api.post("status-options.json", json={}).status_code == 405
     assert api.get("webhooks/1.json").status_code == 405
     assert api.put("webhooks.json", json={}).status_code == 405
@@ -106,13 +106,13 @@ def test_other_methods_are_405(api: httpx.Client) -> None:
         ([], "order"),
     ],
 )
-def test_a_bad_update_is_422_naming_the_field_and_changes_nothing(
+def test_an_invalid_update_gets_a_422_with_the_field_and_changes_nothing(
     tracktor: Sandbox, api: httpx.Client, body: object, field: str
 ) -> None:
     order_id = tracktor.shop.order_ids[0]
-    answer = api.post(f"orders/{order_id}.json", json=body)
-    assert answer.status_code == 422
-    assert list(answer.json()["errors"]) == [field]
+    response = api.post(f"orders/{order_id}.json", json=body)
+    assert response.status_code == 422
+    assert list(response.json()["errors"]) == [field]
     assert tracktor.shop.revision(order_id) == 0
 
 
@@ -124,20 +124,20 @@ def test_a_bad_update_is_422_naming_the_field_and_changes_nothing(
         ({"topic": "order/all"}, "address"),
     ],
 )
-def test_a_bad_webhook_is_422_naming_the_field(
+def test_an_invalid_webhook_gets_a_422_with_the_field(
     api: httpx.Client, body: dict[str, str], field: str
 ) -> None:
-    answer = api.post("webhooks.json", json={"webhook": body})
-    assert answer.status_code == 422
-    assert list(answer.json()["errors"]) == [field]
+    response = api.post("webhooks.json", json={"webhook": body})
+    assert response.status_code == 422
+    assert list(response.json()["errors"]) == [field]
     assert api.get("webhooks.json").json() == {"webhooks": []}
 
 
-def test_a_body_that_is_not_json_is_400(tracktor: Sandbox, api: httpx.Client) -> None:
+def test_a_body_that_is_not_json_gets_a_400(tracktor: Sandbox, api: httpx.Client) -> None:
     assert api.post(f"orders/{tracktor.shop.order_ids[0]}.json", content=b"{").status_code == 400
 
 
-def test_calls_are_recorded_in_order(api: httpx.Client, tracktor: Sandbox) -> None:
+def test_the_sandbox_records_calls_in_order(api: httpx.Client, tracktor: Sandbox) -> None:
     api.get("webhooks.json")
     api.get("orders/7.json")
     assert tracktor.calls == [("GET", "webhooks.json"), ("GET", "orders/7.json")]
@@ -145,20 +145,20 @@ def test_calls_are_recorded_in_order(api: httpx.Client, tracktor: Sandbox) -> No
     assert tracktor.calls == []
 
 
-def test_answers_written_ahead_are_the_same(api: httpx.Client, tracktor: Sandbox) -> None:
+def test_prepared_responses_have_the_present_state(api: httpx.Client, tracktor: Sandbox) -> None:
     tracktor.prepare()
     order_id = tracktor.shop.order_ids[5]
     tracktor.shop.set_status(order_id, status="Cutting")
     assert api.get(f"orders/{order_id}.json").json()["order"] == tracktor.shop.order(order_id)
 
 
-def test_a_stopped_sandbox_takes_no_connection() -> None:
+def test_a_stopped_sandbox_accepts_no_connections() -> None:
     with Sandbox(Shop(orders=1)) as tracktor:
         url = tracktor.base_url
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
 
 
-def test_a_taken_port_is_an_error_and_leaves_nothing_running(tracktor: Sandbox) -> None:
+def test_a_port_in_use_is_an_error(tracktor: Sandbox) -> None:
     with pytest.raises(OSError, match="address already in use"):
         Sandbox(Shop(orders=1), port=tracktor.port).start()

@@ -13,7 +13,7 @@ EVERYTHING = ShopifyRules(scopes=frozenset({"read_orders", "read_all_orders"}))
 
 
 class Api:
-    """A client with a token."""
+    """A client with an access token."""
 
     def __init__(self, tracktor: Sandbox) -> None:
         self.http = httpx.Client(base_url=tracktor.shopify_url, trust_env=False)
@@ -26,18 +26,18 @@ class Api:
             json=body,
         )
 
-    def ask(self, search: str = "", first: int = 25, after: str = "") -> httpx.Response:
+    def search(self, search: str = "", first: int = 25, after: str = "") -> httpx.Response:
         """Send the query that `ShopifyOrders` sends."""
         query = list_orders(search, first=first, after=after, api_version="2026-10")
         return self.send(query.json)
 
     def orders(self, search: str = "", **page: Any) -> Any:
-        return self.ask(search, **page).json()["data"]["orders"]
+        return self.search(search, **page).json()["data"]["orders"]
 
     def codes(self, search: str = "", **page: Any) -> list[str]:
-        answer = self.ask(search, **page)
-        assert answer.status_code == 200
-        return [error["extensions"]["code"] for error in answer.json()["errors"]]
+        response = self.search(search, **page)
+        assert response.status_code == 200
+        return [error["extensions"]["code"] for error in response.json()["errors"]]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def api(tracktor: Sandbox) -> Iterator[Api]:
         yield api
 
 
-def test_the_orders_are_those_of_the_shop(tracktor: Sandbox, api: Api) -> None:
+def test_shopify_lists_the_orders_of_the_shop(tracktor: Sandbox, api: Api) -> None:
     nodes, after = [], ""
     while True:
         page = api.orders(after=after)
@@ -64,7 +64,7 @@ def test_the_orders_are_those_of_the_shop(tracktor: Sandbox, api: Api) -> None:
         assert shown == delivered
 
 
-def test_a_carriers_news_show_in_both_places(tracktor: Sandbox, api: Api) -> None:
+def test_carrier_updates_are_visible_in_shopify(tracktor: Sandbox, api: Api) -> None:
     order_id = next(iter(tracktor.shop.customers_to_write_to()))
     for parcel in tracktor.shop.order(order_id)["fulfillments"]:
         tracktor.shop.set_parcel(parcel["fulfillment_id"], shipment_status="delivered")
@@ -72,7 +72,7 @@ def test_a_carriers_news_show_in_both_places(tracktor: Sandbox, api: Api) -> Non
     assert {parcel["displayStatus"] for parcel in node["fulfillments"]} == {"DELIVERED"}
 
 
-def test_without_read_all_orders_there_are_60_days(tracktor: Sandbox, api: Api) -> None:
+def test_shopify_lists_only_60_days_without_read_all_orders(tracktor: Sandbox, api: Api) -> None:
     everything = api.orders(first=250)["nodes"]
     tracktor.shopify.rules = ShopifyRules()
     recent = api.orders(first=250)["nodes"]
@@ -80,7 +80,9 @@ def test_without_read_all_orders_there_are_60_days(tracktor: Sandbox, api: Api) 
     assert 0 < len(recent) < len(everything)
 
 
-def test_tags_and_cancellations_can_be_set(tracktor: Sandbox, api: Api) -> None:
+def test_shopify_searches_find_described_tags_and_cancellations(
+    tracktor: Sandbox, api: Api
+) -> None:
     tagged, cancelled = tracktor.shop.order_ids[:2]
     tracktor.shopify.describe(tagged, tags=["vip"])
     tracktor.shopify.describe(cancelled, cancelled=True)
@@ -88,7 +90,7 @@ def test_tags_and_cancellations_can_be_set(tracktor: Sandbox, api: Api) -> None:
     assert len(api.orders("-status:cancelled", first=250)["nodes"]) == 59
 
 
-def test_no_more_results_than_allowed_can_be_paged_through(tracktor: Sandbox, api: Api) -> None:
+def test_shopify_pages_end_at_the_limit_of_results(tracktor: Sandbox, api: Api) -> None:
     tracktor.shopify.rules = EVERYTHING.model_copy(update={"results_at_most": 30})
     first = api.orders()
     second = api.orders(after=first["pageInfo"]["endCursor"])
@@ -96,47 +98,45 @@ def test_no_more_results_than_allowed_can_be_paged_through(tracktor: Sandbox, ap
     assert not second["pageInfo"]["hasNextPage"]
 
 
-def test_anything_else_is_an_error_inside_a_200(api: Api) -> None:
-    for answer in (
+def test_unsupported_graphql_queries_get_errors_with_status_200(api: Api) -> None:
+    for response in (
         api.send({"query": "{ products(first: 3) { nodes { id } } }"}),
-        api.ask(first=251),
-        api.ask(after="x"),
-        api.ask("(tag:vip"),
+        api.search(first=251),
+        api.search(after="x"),
+        api.search("(tag:vip"),
     ):
-        assert answer.status_code == 200
-        assert answer.json()["errors"]
+        assert response.status_code == 200
+        assert response.json()["errors"]
 
 
-def test_a_filter_that_is_not_known_is_warned_of(api: Api) -> None:
-    [entry] = api.ask("colour:blue").json()["extensions"]["search"]
+def test_an_unknown_search_filter_gets_a_warning(api: Api) -> None:
+    [entry] = api.search("colour:blue").json()["extensions"]["search"]
     assert entry["warnings"][0]["field"] == "colour"
 
 
-def test_points_are_counted_and_their_lack_is_an_error_inside_a_200(
-    tracktor: Sandbox, api: Api
-) -> None:
+def test_a_shopify_query_is_throttled_when_points_are_missing(tracktor: Sandbox, api: Api) -> None:
     tracktor.shopify.rules = EVERYTHING.model_copy(
         update={"bucket_points": 17, "restored_per_second": 0.001}
     )
-    cost = api.ask().json()["extensions"]["cost"]
+    cost = api.search().json()["extensions"]["cost"]
     assert 0 < cost["actualQueryCost"] < cost["requestedQueryCost"] < 17
     assert cost["throttleStatus"]["currentlyAvailable"] < 17
     assert api.codes() == ["THROTTLED"]
     assert tracktor.shopify.throttled == 1
 
 
-def test_a_query_that_may_cost_more_than_1000_is_refused(tracktor: Sandbox, api: Api) -> None:
+def test_a_shopify_query_above_1000_points_is_refused(tracktor: Sandbox, api: Api) -> None:
     tracktor.shopify.rules = EVERYTHING.model_copy(update={"points_per_object": 1.0})
     assert api.codes(first=250) == ["MAX_COST_EXCEEDED"]
     assert api.orders(first=50)["nodes"]
 
 
-def test_without_the_scope_there_is_no_access(tracktor: Sandbox, api: Api) -> None:
+def test_orders_are_denied_without_the_read_orders_scope(tracktor: Sandbox, api: Api) -> None:
     tracktor.shopify.rules = ShopifyRules(scopes=frozenset({"read_products"}))
     assert api.codes() == ["ACCESS_DENIED"]
 
 
-def test_a_granted_token_ends_and_can_be_revoked(tracktor: Sandbox, api: Api) -> None:
+def test_shopify_tokens_expire_and_can_be_revoked(tracktor: Sandbox, api: Api) -> None:
     form = {
         "grant_type": "client_credentials",
         "client_id": tracktor.shopify_client_id,
@@ -146,18 +146,20 @@ def test_a_granted_token_ends_and_can_be_revoked(tracktor: Sandbox, api: Api) ->
     assert granted["scope"] == "read_all_orders,read_orders"
     assert granted["expires_in"] == 86_399
     api.token = granted["access_token"]
-    assert api.ask().status_code == 200
+    assert api.search().status_code == 200
     tracktor.shopify.revoke_tokens()
-    assert api.ask().status_code == 401
+    assert api.search().status_code == 401
     tracktor.shopify.rules = ShopifyRules(token_seconds=0)
     api.token = api.http.post("/admin/oauth/access_token", data=form).json()["access_token"]
-    assert api.ask().status_code == 401
+    assert api.search().status_code == 401
 
 
 @pytest.mark.parametrize(
     "change", [{"client_secret": "wrong"}, {"client_id": "wrong"}, {"grant_type": "password"}]
 )
-def test_a_wrong_grant_is_refused(tracktor: Sandbox, api: Api, change: dict[str, str]) -> None:
+def test_a_token_request_with_wrong_credentials_is_refused(
+    tracktor: Sandbox, api: Api, change: dict[str, str]
+) -> None:
     form = {
         "grant_type": "client_credentials",
         "client_id": tracktor.shopify_client_id,
@@ -175,33 +177,35 @@ def test_a_wrong_grant_is_refused(tracktor: Sandbox, api: Api, change: dict[str,
         ("POST", "/admin/api/2026-10/orders.json", 404),
     ],
 )
-def test_other_pages_are_refused(api: Api, method: str, path: str, status: int) -> None:
+def test_other_shopify_paths_and_methods_are_refused(
+    api: Api, method: str, path: str, status: int
+) -> None:
     assert api.http.request(method, path).status_code == status
 
 
-def test_a_body_that_is_no_query_is_a_400(api: Api) -> None:
+def test_a_body_without_a_graphql_query_gets_a_400(api: Api) -> None:
     headers = {"x-shopify-access-token": api.token}
     for body in (b"", b"[]", b"{}"):
-        answer = api.http.post("/admin/api/2026-10/graphql.json", content=body, headers=headers)
-        assert answer.status_code == 400
+        response = api.http.post("/admin/api/2026-10/graphql.json", content=body, headers=headers)
+        assert response.status_code == 400
 
 
-def test_faults_happen_here_too(tracktor: Sandbox, api: Api) -> None:
+def test_faults_apply_to_shopify_requests(tracktor: Sandbox, api: Api) -> None:
     tracktor.faults = Faults(too_many_requests=1)
-    answer = api.ask()
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    response = api.search()
+    assert (response.status_code, response.headers["retry-after"]) == (429, "1")
     assert tracktor.faults_met[Fault.TOO_MANY_REQUESTS] == 1
 
 
-def test_the_present_is_the_shops() -> None:
+def test_the_present_time_of_a_shop_is_june_2026_by_default() -> None:
     assert Shop(orders=1).now.isoformat() == "2026-06-01T12:00:00+00:00"
 
 
-def test_an_order_of_which_a_line_was_not_sent_is_fulfilled_in_part(
-    tracktor: Sandbox, api: Api
-) -> None:
+def test_an_order_with_an_unsent_line_is_partially_fulfilled(tracktor: Sandbox, api: Api) -> None:
     orders = map(tracktor.shop.order, tracktor.shop.order_ids)
-    order = next(one for one in orders if one["fulfillments"] and one["line_item_count"] > 1)
+    order = next(
+        order for order in orders if order["fulfillments"] and order["line_item_count"] > 1
+    )
 
     def state() -> str:
         [node] = api.orders(f"id:{order['order_id']}")["nodes"]

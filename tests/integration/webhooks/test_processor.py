@@ -1,4 +1,4 @@
-"""Delivery processor: events have the values that Tracktor returns, with few calls."""
+"""Delivery processor: events with Tracktor's values, from few calls."""
 
 import json
 from contextlib import suppress
@@ -70,7 +70,7 @@ def a_parcel(tracktor: Sandbox) -> dict[str, Any]:
     return parcel
 
 
-def test_an_event_says_what_tracktor_says_and_not_what_was_delivered(
+def test_an_event_has_the_values_of_tracktor_and_not_of_the_delivery(
     bench: Bench, tracktor: Sandbox
 ) -> None:
     parcel = tracktor.shop.set_parcel(
@@ -82,7 +82,7 @@ def test_an_event_says_what_tracktor_says_and_not_what_was_delivered(
     assert event.payload["order_id"] == parcel["order_id"]
 
 
-def test_deliveries_in_the_wrong_order_bring_no_status_back(
+def test_a_late_delivery_does_not_restore_an_earlier_status(
     bench: Bench, tracktor: Sandbox
 ) -> None:
     fulfillment_id = a_parcel(tracktor)["fulfillment_id"]
@@ -94,7 +94,7 @@ def test_deliveries_in_the_wrong_order_bring_no_status_back(
     assert bench.read() == []
 
 
-def test_every_change_that_is_read_in_time_is_an_event(bench: Bench, tracktor: Sandbox) -> None:
+def test_each_status_that_is_read_gives_an_event(bench: Bench, tracktor: Sandbox) -> None:
     fulfillment_id = a_parcel(tracktor)["fulfillment_id"]
     found = []
     for status in ("Cutting", "out_for_delivery", "delivered"):
@@ -107,14 +107,14 @@ def test_every_change_that_is_read_in_time_is_an_event(bench: Bench, tracktor: S
     ]
 
 
-def test_deliveries_that_queue_up_cost_one_call(bench: Bench, tracktor: Sandbox) -> None:
+def test_queued_deliveries_of_one_order_cost_one_call(bench: Bench, tracktor: Sandbox) -> None:
     order = tracktor.shop.order(tracktor.shop.order_ids[0])
     bench.deliver(*[order] * 30)
     assert len(bench.read()) == 1
     assert tracktor.calls == [("GET", f"orders/{order['order_id']}.json")]
 
 
-def test_an_unknown_id_is_read_a_few_times_and_gives_no_event(
+def test_an_unknown_id_is_retried_a_few_times_and_gives_no_event(
     bench: Bench, tracktor: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.deliver({"fulfillment_id": 77})
@@ -126,7 +126,9 @@ def test_an_unknown_id_is_read_a_few_times_and_gives_no_event(
     assert bench.queue.waiting(bench.account) == (0, 0)
 
 
-def test_a_parcel_that_tracktor_does_not_know_yet_waits(bench: Bench, tracktor: Sandbox) -> None:
+def test_a_parcel_unknown_to_tracktor_waits_before_the_next_read(
+    bench: Bench, tracktor: Sandbox
+) -> None:
     bench.deliver({"fulfillment_id": 77})
     for _ in range(3):
         assert bench.read() == []
@@ -135,12 +137,12 @@ def test_a_parcel_that_tracktor_does_not_know_yet_waits(bench: Bench, tracktor: 
 
 
 def forged(count: int) -> list[dict[str, Any]]:
-    """Ids of parcels that the shop does not have."""
+    """Return deliveries with ids that the shop does not have."""
     return [{"fulfillment_id": number} for number in range(1, count + 1)]
 
 
 @pytest.mark.parametrize("count", [40, 100])
-def test_forged_ids_hold_up_no_new_parcel(bench: Bench, tracktor: Sandbox, count: int) -> None:
+def test_forged_ids_do_not_delay_a_new_parcel(bench: Bench, tracktor: Sandbox, count: int) -> None:
     parcels = [
         parcel
         for order in map(tracktor.shop.order, tracktor.shop.order_ids)
@@ -151,13 +153,13 @@ def test_forged_ids_hold_up_no_new_parcel(bench: Bench, tracktor: Sandbox, count
     assert len(bench.read()) == 1
     bench.read(rounds=30)
     bench.make_due()
-    bench.read(rounds=30)  # they are read again, within the limit
+    bench.read(rounds=30)  # retried, within the limit
     bench.processor._new_ids._left += 1  # noqa: SLF001 (the budget grows within seconds)
     bench.deliver(parcels[1])
     assert len(bench.read()) == 1
 
 
-def test_a_parcel_that_was_delivered_before_the_forged_ones_has_its_turn(
+def test_a_parcel_delivered_before_a_flood_of_forged_ids_is_read(
     bench: Bench, tracktor: Sandbox
 ) -> None:
     bench.deliver(a_parcel(tracktor))
@@ -165,7 +167,7 @@ def test_a_parcel_that_was_delivered_before_the_forged_ones_has_its_turn(
     assert len(bench.read()) == 1
 
 
-def test_forged_ids_use_up_their_budget_and_the_shops_own_do_not(
+def test_forged_ids_use_up_only_their_own_budget(
     bench: Bench, tracktor: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = tracktor.shop.order_ids[0]
@@ -183,7 +185,7 @@ def test_forged_ids_use_up_their_budget_and_the_shops_own_do_not(
     assert names(bench.read()) == ["tracktor.order.sewing"]
 
 
-def test_what_cannot_be_read_is_read_later(
+def test_an_order_that_cannot_be_read_is_retried_later(
     bench: Bench, tracktor: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracktor.faults = Faults(server_error=1)
@@ -192,11 +194,13 @@ def test_what_cannot_be_read_is_read_later(
     assert bench.queue.waiting(bench.account) == (1, 0)
     assert "1 orders or parcels could not be read" in caplog.text
     tracktor.faults = Faults()
-    assert bench.read() == []  # there is a pause of a second first
+    assert bench.read() == []  # after a pause of a second
     assert len(tracktor.calls) == 1
 
 
-def test_tracktor_is_left_alone_for_as_long_as_it_asks(bench: Bench, tracktor: Sandbox) -> None:
+def test_the_processor_waits_as_long_as_retry_after_requests(
+    bench: Bench, tracktor: Sandbox
+) -> None:
     tracktor.faults = Faults(too_many_requests=1, retry_after_seconds=300)
     bench.deliver({"order_id": tracktor.shop.order_ids[0]})
     before = datetime.now(UTC)
@@ -206,7 +210,7 @@ def test_tracktor_is_left_alone_for_as_long_as_it_asks(bench: Bench, tracktor: S
     assert datetime.fromisoformat(f"{due_at}+00:00") >= before + timedelta(seconds=300)
 
 
-def test_refused_credentials_lose_nothing(bench: Bench, tracktor: Sandbox) -> None:
+def test_refused_credentials_lose_no_delivery(bench: Bench, tracktor: Sandbox) -> None:
     wrong = bench.credentials.model_copy(update={"uuid": "0" * 32})
     stranger = Bench(wrong, bench.queue)
     stranger.deliver({"order_id": tracktor.shop.order_ids[0]}, {"order_id": 77})
@@ -220,7 +224,7 @@ def test_refused_credentials_lose_nothing(bench: Bench, tracktor: Sandbox) -> No
     assert stranger.queue.waiting(stranger.account) == (2, 0)
 
 
-def test_orders_and_parcels_of_the_same_id_are_kept_apart(bench: Bench) -> None:
+def test_an_order_and_a_parcel_with_the_same_id_are_separate(bench: Bench) -> None:
     bench.queue.add(bench.account, Subject(Kind.ORDER, 7))
     bench.queue.add(bench.account, Subject(Kind.FULFILLMENT, 7))
     assert bench.queue.waiting(bench.account) == (2, 0)

@@ -1,4 +1,4 @@
-"""Webhook queue: deliveries and events until they are processed, and no event twice."""
+"""Webhook queue: deliveries and events until they are processed."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -29,7 +29,7 @@ def due(queue: WebhookQueue) -> list[InboxEntry]:
 
 
 def missing(queue: WebhookQueue) -> list[ReadResult]:
-    """The due entries, as unknown to Tracktor."""
+    """Return the due entries as unknown to Tracktor."""
     now = datetime.now(UTC)
     return [ReadResult(one, retry_at=now, missing=True) for one in due(queue)]
 
@@ -43,7 +43,7 @@ def read(queue: WebhookQueue, status: str = "delivered") -> set[UUID]:
     return queue.complete(SHOP, [ReadResult(waiting, event=event)])
 
 
-def test_deliveries_of_one_parcel_wait_as_one_and_apart_from_an_orders(
+def test_deliveries_of_one_parcel_share_one_inbox_entry(
     queue: WebhookQueue,
 ) -> None:
     for subject in (PARCEL, PARCEL, ORDER, PARCEL):
@@ -51,13 +51,13 @@ def test_deliveries_of_one_parcel_wait_as_one_and_apart_from_an_orders(
     assert {(one.subject, one.deliveries) for one in due(queue)} == {(PARCEL, 3), (ORDER, 1)}
 
 
-def test_another_account_has_its_own(queue: WebhookQueue) -> None:
+def test_each_account_has_its_own_inbox(queue: WebhookQueue) -> None:
     queue.add("another", PARCEL)
     assert due(queue) == []
     assert queue.waiting("another") == (1, 0)
 
 
-def test_what_is_delivered_while_it_is_read_stays_due(queue: WebhookQueue) -> None:
+def test_a_parcel_delivered_again_while_it_is_read_stays_due(queue: WebhookQueue) -> None:
     queue.add(SHOP, PARCEL)
     [waiting] = due(queue)
     queue.add(SHOP, PARCEL)
@@ -65,7 +65,7 @@ def test_what_is_delivered_while_it_is_read_stays_due(queue: WebhookQueue) -> No
     assert [one.subject for one in due(queue)] == [PARCEL]
 
 
-def test_what_is_postponed_is_due_later_and_a_new_delivery_does_not_hurry_it(
+def test_a_new_delivery_does_not_hasten_a_postponed_entry(
     queue: WebhookQueue,
 ) -> None:
     queue.add(SHOP, PARCEL)
@@ -77,7 +77,7 @@ def test_what_is_postponed_is_due_later_and_a_new_delivery_does_not_hurry_it(
     assert [one.failures for one in due(queue)] == [1]
 
 
-def test_an_event_is_new_once_before_and_after_it_was_confirmed(queue: WebhookQueue) -> None:
+def test_a_repeated_event_is_not_new_before_or_after_confirmation(queue: WebhookQueue) -> None:
     [event_id] = read(queue)
     assert read(queue) == set()
     events = queue.claim(SHOP, limit=10)
@@ -88,7 +88,7 @@ def test_an_event_is_new_once_before_and_after_it_was_confirmed(queue: WebhookQu
     assert len(read(queue, "in_transit")) == 1
 
 
-def test_events_are_claimed_once_and_in_their_order(queue: WebhookQueue) -> None:
+def test_events_are_claimed_once_and_in_order(queue: WebhookQueue) -> None:
     ids = list(range(1, 8))
     for order_id in ids:
         queue.add(SHOP, Subject(Kind.ORDER, order_id))
@@ -104,7 +104,7 @@ def test_events_are_claimed_once_and_in_their_order(queue: WebhookQueue) -> None
     assert queue.claim(SHOP, limit=10) == first
 
 
-def test_what_was_sent_is_unconfirmed_until_it_is_confirmed(queue: WebhookQueue) -> None:
+def test_sent_events_are_listed_until_they_are_confirmed(queue: WebhookQueue) -> None:
     read(queue)
     now = datetime.now(UTC)
 
@@ -118,7 +118,7 @@ def test_what_was_sent_is_unconfirmed_until_it_is_confirmed(queue: WebhookQueue)
     assert unconfirmed(now + timedelta(hours=1)) == 0
 
 
-def test_a_parcel_is_known_once_prefect_has_an_event_of_it(queue: WebhookQueue) -> None:
+def test_a_parcel_is_known_once_prefect_has_stored_its_event(queue: WebhookQueue) -> None:
     read(queue)
     queue.confirm(event.id for event in queue.claim(SHOP, limit=10))
     queue.add(SHOP, PARCEL)
@@ -126,7 +126,7 @@ def test_a_parcel_is_known_once_prefect_has_an_event_of_it(queue: WebhookQueue) 
     assert {one.subject: one.known for one in due(queue)} == {PARCEL: True, ORDER: False}
 
 
-def test_old_events_are_pruned(queue: WebhookQueue) -> None:
+def test_old_stored_events_are_pruned(queue: WebhookQueue) -> None:
     read(queue)
     queue.confirm(event.id for event in queue.claim(SHOP, limit=10))
     assert queue.prune(SHOP, before=datetime.now(UTC) - timedelta(days=30)) == 0
@@ -134,7 +134,7 @@ def test_old_events_are_pruned(queue: WebhookQueue) -> None:
     assert len(read(queue)) == 1
 
 
-def test_a_full_queue_takes_no_more(queue: WebhookQueue) -> None:
+def test_a_full_queue_refuses_new_entries(queue: WebhookQueue) -> None:
     small = WebhookQueue(url=queue.url, max_waiting=2)
     small.add(SHOP, PARCEL)
     small.add(SHOP, ORDER)
@@ -143,7 +143,7 @@ def test_a_full_queue_takes_no_more(queue: WebhookQueue) -> None:
     assert small.waiting(SHOP) == (2, 0)
 
 
-def test_what_tracktor_does_not_know_takes_no_room_from_the_rest(queue: WebhookQueue) -> None:
+def test_unknown_ids_do_not_fill_the_queue(queue: WebhookQueue) -> None:
     small = WebhookQueue(url=queue.url, max_waiting=2)
     small.add(SHOP, PARCEL)
     small.add(SHOP, ORDER)
@@ -153,7 +153,7 @@ def test_what_tracktor_does_not_know_takes_no_room_from_the_rest(queue: WebhookQ
     assert [one.subject.id for one in small.due(SHOP, known=9, new=9)] == [8]
 
 
-def test_a_known_parcel_stays_known_when_tracktor_once_does_not_know_it(
+def test_a_known_parcel_stays_known_after_a_miss(
     queue: WebhookQueue,
 ) -> None:
     read(queue)
@@ -163,13 +163,13 @@ def test_a_known_parcel_stays_known_when_tracktor_once_does_not_know_it(
     assert [one.subject for one in queue.due(SHOP, known=1)] == [PARCEL]
 
 
-def test_the_latest_and_the_longest_due_of_the_new_come_first(queue: WebhookQueue) -> None:
+def test_the_latest_and_earliest_new_entries_are_read_first(queue: WebhookQueue) -> None:
     for order_id in range(1, 10):
         queue.add(SHOP, Subject(Kind.ORDER, order_id))
     assert [one.subject.id for one in queue.due(SHOP, new=4)] == [9, 8, 1, 2]
     assert [one.subject.id for one in queue.due(SHOP, new=1)] == [9]
 
 
-def test_the_block_shows_no_password() -> None:
+def test_the_repr_of_a_webhook_queue_hides_its_password() -> None:
     queue = WebhookQueue(url="postgresql://user:s3cret@host/shop")
     assert "s3cret" not in repr(queue)

@@ -23,15 +23,15 @@ def raw(address: str, *parts: bytes) -> bytes:
     """Send bytes unchanged, and read until the receiver closes the connection."""
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
-        answer = b""
+        response = b""
         try:
             for part in parts:
                 connection.sendall(part)
             while received := connection.recv(65_536):
-                answer += received
+                response += received
         except ConnectionError:
             pass  # the rest of the request is refused
-        return answer
+        return response
 
 
 def head(path: str, *fields: str) -> bytes:
@@ -43,30 +43,30 @@ def waiting(queue: WebhookQueue, account: str) -> int:
     return queue.waiting(account)[0]
 
 
-def test_a_delivery_is_answered_when_it_is_on_disk(
+def test_the_receiver_responds_200_once_a_delivery_is_stored(
     listening: Listening, queue: WebhookQueue, credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
-    tracktor.stop()  # so that it stays in the queue
+    tracktor.stop()  # so that the delivery stays in the queue
     with listening() as address:
-        answer = httpx.post(f"{address}/{TOKEN}", json={"order_id": 7} | PERSONAL)
-        assert answer.status_code == 200
+        response = httpx.post(f"{address}/{TOKEN}", json={"order_id": 7} | PERSONAL)
+        assert response.status_code == 200
         assert waiting(queue, credentials.account) == 1
 
 
-def test_a_wrong_token_and_an_unknown_path_get_the_same_answer(listening: Listening) -> None:
+def test_a_wrong_token_and_an_unknown_path_get_the_same_response(listening: Listening) -> None:
     with listening() as address:
         paths = ["/", f"/{TOKEN}x", f"/{TOKEN[:-1]}", "/x" * 40, "/docs", f"/{TOKEN}/", "/%ff"]
-        answers = [httpx.post(address + path, json={"order_id": 7}) for path in paths]
-        answers += [httpx.get(address + path) for path in paths]
-    assert {answer.status_code for answer in answers} == {404}
-    assert len({(answer.content, str(answer.headers)) for answer in answers}) == 1
+        responses = [httpx.post(address + path, json={"order_id": 7}) for path in paths]
+        responses += [httpx.get(address + path) for path in paths]
+    assert {response.status_code for response in responses} == {404}
+    assert len({(response.content, str(response.headers)) for response in responses}) == 1
 
 
-def test_health_says_nothing_but_that_it_runs(listening: Listening) -> None:
+def test_the_health_response_reveals_only_that_the_receiver_runs(listening: Listening) -> None:
     with listening() as address:
-        answer = httpx.get(f"{address}/health")
-    assert (answer.status_code, answer.text) == (200, "OK")
-    assert set(answer.headers) == {"content-type", "content-length"}
+        response = httpx.get(f"{address}/health")
+    assert (response.status_code, response.text) == (200, "OK")
+    assert set(response.headers) == {"content-type", "content-length"}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_health_says_nothing_but_that_it_runs(listening: Listening) -> None:
         (b" " * 1_000_001, 413),
     ],
 )
-def test_a_hostile_body_changes_nothing_and_is_not_repeated(
+def test_a_hostile_body_is_refused_and_not_stored(
     listening: Listening,
     queue: WebhookQueue,
     credentials: TracktorCredentials,
@@ -100,7 +100,7 @@ def test_a_hostile_body_changes_nothing_and_is_not_repeated(
     assert TOKEN not in caplog.text
 
 
-def test_neither_the_token_nor_a_customers_data_is_logged(
+def test_the_receiver_logs_neither_token_nor_customer_data(
     listening: Listening, tracktor: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -126,27 +126,27 @@ def test_neither_the_token_nor_a_customers_data_is_logged(
 
 def test_a_large_body_is_refused_before_it_is_sent(listening: Listening) -> None:
     with listening() as address:
-        answer = raw(address, head(f"/{TOKEN}", "Content-Length: 50000000"))
-    assert answer.startswith(b"HTTP/1.1 413 ")
+        response = raw(address, head(f"/{TOKEN}", "Content-Length: 50000000"))
+    assert response.startswith(b"HTTP/1.1 413 ")
 
 
-def test_an_endless_body_is_cut_off(listening: Listening) -> None:
+def test_the_receiver_stops_reading_an_endless_body(listening: Listening) -> None:
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     with listening(max_body_bytes=100_000) as address:
         start = head(f"/{TOKEN}", "Transfer-Encoding: chunked")
-        answer = raw(address, start, chunk, chunk)
-        assert answer.startswith(b"HTTP/1.1 413 ")
+        response = raw(address, start, chunk, chunk)
+        assert response.startswith(b"HTTP/1.1 413 ")
         raw(address, start, *[chunk] * 800)  # 50 MB; most of it is not read
         assert httpx.get(f"{address}/health").status_code == 200
 
 
-def test_a_body_that_comes_too_slowly_is_cut_off(listening: Listening) -> None:
+def test_a_slow_body_is_refused(listening: Listening) -> None:
     with listening(read_seconds=1) as address:
-        answer = raw(address, head(f"/{TOKEN}", "Content-Length: 100"), b"{")
-        assert answer.startswith(b"HTTP/1.1 408 ")
+        response = raw(address, head(f"/{TOKEN}", "Content-Length: 100"), b"{")
+        assert response.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_sender_that_disconnects_changes_nothing(
+def test_a_delivery_with_an_incomplete_body_is_not_stored(
     listening: Listening,
     queue: WebhookQueue,
     credentials: TracktorCredentials,
@@ -163,13 +163,13 @@ def test_a_sender_that_disconnects_changes_nothing(
     assert "Traceback" not in caplog.text
 
 
-def test_only_posts_are_deliveries(listening: Listening) -> None:
+def test_the_receiver_accepts_only_post_requests(listening: Listening) -> None:
     with listening() as address:
-        answer = httpx.get(f"{address}/{TOKEN}")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        response = httpx.get(f"{address}/{TOKEN}")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
-def test_more_senders_than_allowed_are_told_to_come_back(listening: Listening) -> None:
+def test_the_receiver_responds_503_above_its_connection_limit(listening: Listening) -> None:
     with listening(max_connections=2) as address:
         host, port = address.removeprefix("http://").split(":")
         with (
@@ -179,7 +179,7 @@ def test_more_senders_than_allowed_are_told_to_come_back(listening: Listening) -
             assert httpx.get(f"{address}/health").status_code == 503
 
 
-def test_a_full_queue_asks_to_try_again(
+def test_the_receiver_responds_503_if_the_queue_is_full(
     listening: Listening, queue: WebhookQueue, tracktor: Sandbox
 ) -> None:
     tracktor.stop()
@@ -193,7 +193,7 @@ def test_a_full_queue_asks_to_try_again(
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), DatabaseError("full")])
-def test_a_delivery_that_was_not_stored_is_not_answered_with_200(
+def test_the_receiver_does_not_respond_200_if_storing_fails(
     listening: Listening,
     queue: WebhookQueue,
     credentials: TracktorCredentials,
@@ -212,6 +212,6 @@ def test_a_delivery_that_was_not_stored_is_not_answered_with_200(
 
 
 @pytest.mark.parametrize("token", ["", "short", "with a blank in it, and long", "ü" * 30])
-def test_a_token_that_could_be_guessed_is_refused(token: str) -> None:
+def test_a_weak_receiver_token_is_refused(token: str) -> None:
     with pytest.raises(InvalidInput, match="the token must have at least 22"):
         checked_token(token)

@@ -19,7 +19,7 @@ from tests.support.webhooks import TOKEN, Listening, eventually
 from tests.system.handbook.pages import blocks_of
 
 NGINX = shutil.which("nginx")
-# what they send, and how many of each kind
+# the start of a request, and how many senders send it
 SLOW_SENDERS = {
     "POST /guess HTTP/1.1\r\nHost: a\r\nX-Slow: ": 200,
     "POST /guess HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n{": 60,
@@ -33,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture
 def proxied(listening: Listening, certificate: Path, tmp_path: Path) -> Iterator[int]:
-    """Run a receiver behind nginx with the page's configuration; return nginx's port."""
+    """Run a receiver behind nginx, configured as in the handbook; return nginx's port."""
     with listening() as address, nginx(address, certificate, tmp_path) as port:
         yield port
 
@@ -81,17 +81,17 @@ def deliver(port: int, certificate: Path, order_id: int) -> int:
         return client.post(url, json={"order_id": order_id}).status_code
 
 
-def slow_sender(port: int, certificate: Path, said: str) -> socket.socket:
-    """Send the beginning of a request, and no more."""
+def slow_sender(port: int, certificate: Path, request: str) -> socket.socket:
+    """Send only the beginning of a request."""
     context = ssl.create_default_context(cafile=certificate)
     plain = socket.create_connection(("127.0.0.1", port), timeout=30)
     sender = context.wrap_socket(plain, server_hostname="127.0.0.1")
-    sender.sendall(said.encode())
+    sender.sendall(request.encode())
     return sender
 
 
 def is_disconnected(sender: socket.socket) -> bool:
-    """Whether nginx, which refuses at most, closes the connection in the end."""
+    """Whether nginx closes the connection in the end."""
     try:
         while sender.recv(4096):
             pass
@@ -100,7 +100,7 @@ def is_disconnected(sender: socket.socket) -> bool:
     return True
 
 
-def test_slow_senders_keep_no_delivery_out_and_are_disconnected(
+def test_nginx_disconnects_slow_senders_and_lets_deliveries_through(
     proxied: int,
     certificate: Path,
     queue: WebhookQueue,
@@ -108,16 +108,16 @@ def test_slow_senders_keep_no_delivery_out_and_are_disconnected(
 ) -> None:
     with ExitStack() as connected:
         senders = [
-            (said, connected.enter_context(slow_sender(proxied, certificate, said)))
-            for said, count in SLOW_SENDERS.items()
+            (request, connected.enter_context(slow_sender(proxied, certificate, request)))
+            for request, count in SLOW_SENDERS.items()
             for _ in range(count)
         ]
         assert deliver(proxied, certificate, 1) == 200
         assert queue.waiting(credentials.account) == (1, 0)
-        assert not {said for said, sender in senders if not is_disconnected(sender)}
+        assert not {request for request, sender in senders if not is_disconnected(sender)}
 
 
-def test_the_secret_is_in_no_log_and_nothing_but_posts_get_through(
+def test_nginx_logs_no_token_and_forwards_only_posts(
     proxied: int, certificate: Path, tmp_path: Path
 ) -> None:
     context = ssl.create_default_context(cafile=certificate)
@@ -125,7 +125,7 @@ def test_the_secret_is_in_no_log_and_nothing_but_posts_get_through(
         assert client.get(f"https://127.0.0.1:{proxied}/health").status_code == 403
         url = f"https://127.0.0.1:{proxied}/{TOKEN}"
         assert client.post(url, content=b"x" * 2_000_000).status_code == 413
-        answers = [client.post(url, json={"order_id": n}).status_code for n in range(1, 30)]
-    assert set(answers) == {200}
+        statuses = [client.post(url, json={"order_id": n}).status_code for n in range(1, 30)]
+    assert set(statuses) == {200}
     for log in tmp_path.glob("*.log"):
         assert TOKEN not in log.read_text()

@@ -83,7 +83,7 @@ def blocks(prefect_api: None) -> None:
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A small shop: some customers ought to be written to."""
+    """A small shop with some customers to email."""
     with Sandbox(SandboxShop(orders=60, expired=6)) as sandbox:
         yield sandbox
 
@@ -95,7 +95,7 @@ def mail() -> Iterator[MailServer]:
 
 
 def variables_of(tracktor: Sandbox, mail: MailServer, folder: Path) -> dict[str, str]:
-    """The variables of a sandbox shop whose orders, plan and ledger are in a folder."""
+    """Return the variables of a sandbox shop with its files in a folder."""
     return {
         "TRACKTOR_UUID": tracktor.uuid,
         "TRACKTOR_API_KEY": tracktor.api_key,
@@ -112,7 +112,7 @@ def variables_of(tracktor: Sandbox, mail: MailServer, folder: Path) -> dict[str,
 
 
 @pytest.fixture
-def open_for_business(
+def customers_to_email(
     environment: None, tracktor: Sandbox, mail: MailServer, tmp_path: Path
 ) -> list[str]:
     """Save the blocks of a sandbox shop; return the addresses that its flow must email."""
@@ -165,7 +165,7 @@ class Server:
         return self.client.read_deployment_by_name(name)
 
     def automation_of(self, name: str) -> Automation:
-        """The only automation of a deployment."""
+        """Return the only automation of a deployment."""
         resource = f"prefect.deployment.{self[name].id}"
         [automation] = self.client.read_resource_related_automations(resource)
         return automation
@@ -176,7 +176,7 @@ class Server:
         return sorted(f"{flows[made.flow_id]}/{made.name}" for made in found)
 
     def records(self, *kinds: str) -> str:
-        """All records of some kinds, as the API returns them to any client."""
+        """Return all records of some kinds, as the API returns them to any client."""
         return "".join(
             httpx.post(f"{self.client.api_url}{kind}/filter", json={}).raise_for_status().text
             for kind in kinds
@@ -215,7 +215,7 @@ def deploy_all(*options: str) -> int:
 
 
 @pytest.fixture
-def shops_are(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def set_shops(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Replace the shops of `flows/shops.py`."""
 
     def put(*rows: Shop) -> None:
@@ -250,8 +250,8 @@ def serving(
         assert process.wait(60) == 0
 
 
-def carried_out(run_id: UUID) -> State:
-    """Carry out a run here, as the process of a run does, and return its final state."""
+def execute(run_id: UUID) -> State:
+    """Execute a run here, as its own process does, and return its final state."""
     found, flow = load_flow_and_flow_run(run_id)
     state: Any = run_flow(flow, flow_run=found, return_type="state")
     assert isinstance(state, State)

@@ -1,10 +1,8 @@
 """The command `prefect-tracktor deploy`: the deployments on the server, and repeated use."""
 
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from datetime import timedelta
 from io import StringIO
 from typing import Any
 
@@ -18,12 +16,13 @@ from prefect.events import DeploymentEventTrigger
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.schedules import Cron
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.types.entrypoint import EntrypointType
 
 from flows import expired_exceptions, reconcile, status_change, webhooks
-from prefect_tracktor.cli import main
-from prefect_tracktor.deploy import Shop, commands, every
+from prefect_tracktor import TracktorCredentials
+from prefect_tracktor.deploy import Shop, commands, saved
 from prefect_tracktor.deploy.apply import STOPPED
+from prefect_tracktor.flows import sync_webhooks
 from tests.system.deployments.conftest import (
     DEPLOYMENTS,
     Server,
@@ -54,18 +53,28 @@ def deployed(no_deployments: None, pool: str, capsys: Output) -> None:
     capsys.readouterr()
 
 
-def test_what_is_set_up_is_registered_with_the_pool(
+def test_deploy_registers_enabled_flows_with_the_work_pool(
     no_deployments: None, pool: str, server: Server, capsys: Output
 ) -> None:
     assert deploy_all() == 0
     assert server.names() == [MAIL, NIGHTLY, HOURLY]
     assert server[MAIL].work_pool_name == pool
-    said = capsys.readouterr().out
-    assert f"created    {MAIL}" in said
-    assert "left out status_change: set TRACKTOR_NOTIFY" in said
+    output = capsys.readouterr().out
+    assert f"created    {MAIL}" in output
+    assert "left out status_change: set TRACKTOR_NOTIFY" in output
 
 
-def test_it_runs_daily_in_the_shops_time_zone_and_one_at_a_time(
+def test_deploy_names_a_misspelt_status_and_no_custom_one(
+    pool: str, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setenv("TRACKTOR_NOTIFY", "deliverd,In Transit,Sewing")
+    assert deploy("--dry-run") == 0
+    output = capsys.readouterr().out
+    assert "'deliverd' is no built-in status, and may be a typo: did you mean delivered?" in output
+    assert output.count("typo") == 1
+
+
+def test_a_daily_deployment_runs_in_the_shops_time_zone_one_at_a_time(
     pool: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACKTOR_TIMEZONE", "Europe/Berlin")
@@ -80,26 +89,26 @@ def test_it_runs_daily_in_the_shops_time_zone_and_one_at_a_time(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the server has of each deployment after a command, and what the command printed."""
+    """The deployments and triggers on the server after a command, and the command's output."""
 
     made: Mapping[str, DeploymentResponse]
     triggers: Mapping[str, Automation]
-    said: str
+    output: str
 
     def crons(self, name: str) -> set[str]:
-        return {held.schedule.model_dump()["cron"] for held in self.made[name].schedules}
+        return {one.schedule.model_dump()["cron"] for one in self.made[name].schedules}
 
 
 def outcome_of(server: Server, *options: str) -> Outcome:
-    """Deploy, and look."""
-    with redirect_stdout(StringIO()) as said:
+    """Deploy, and read the results."""
+    with redirect_stdout(StringIO()) as output:
         assert deploy_all("--only", *FILES, *options) == 0
     resource = f"prefect.deployment.{server[ON_EVENT].id}"
     triggers = server.client.read_resource_related_automations(resource)
     return Outcome(
         {name: server[name] for name in (MAIL, NIGHTLY, HOURLY, ON_EVENT)},
         {trigger.name: trigger for trigger in triggers},
-        said.getvalue(),
+        output.getvalue(),
     )
 
 
@@ -117,8 +126,8 @@ def edited(blocks: None, pool: str, server: Server) -> None:
     own = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 12 * * 0"))
     client.create_deployment_schedules(mail.id, [own])
     client.update_deployment_schedule(mail.id, mail.schedules[0].id, parameters=DRY)
-    held = nightly.parameters | DRY
-    client.update_deployment(nightly.id, DeploymentUpdate(parameters=held, paused=True))
+    dry = nightly.parameters | DRY
+    client.update_deployment(nightly.id, DeploymentUpdate(parameters=dry, paused=True))
     for paused in (nightly, hourly):
         client.update_deployment_schedule(paused.id, paused.schedules[0].id, active=False)
     ended = DeploymentUpdate(paused=True, tags=[*on_event.tags, STOPPED], work_pool_name=None)
@@ -127,7 +136,7 @@ def edited(blocks: None, pool: str, server: Server) -> None:
 
 
 def edit_trigger(server: Server) -> None:
-    """Switch the trigger off, make its runs dry runs, and add another trigger."""
+    """Disable the trigger, make its runs dry runs, and add another trigger."""
     ours = server.automation_of(ON_EVENT)
     own = {"name": "My own", "description": "", "owner_resource": None}
     server.client.create_automation(AutomationCore(**ours.model_dump() | own))
@@ -141,7 +150,7 @@ def edit_trigger(server: Server) -> None:
 
 @contextmanager
 def files_changed() -> Iterator[pytest.MonkeyPatch]:
-    """Other times of day in `flows/`, and another event in the settings."""
+    """Change schedules in `flows/`, and an event in the settings."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TRACKTOR_NOTIFY", "delivered,in_transit")
         for file in (expired_exceptions, reconcile):
@@ -188,76 +197,74 @@ def renamed_trigger(**given: Any) -> DeploymentEventTrigger:
     return DeploymentEventTrigger.model_validate(given | {"name": "Renamed"})
 
 
-def test_only_what_differs_is_changed_and_named(changed: Outcome, unchanged: Outcome) -> None:
-    assert f"updated    {MAIL} (description, parameters max_emails, schedule)" in changed.said
+def test_deploying_again_changes_and_names_only_differences(
+    changed: Outcome, unchanged: Outcome
+) -> None:
+    assert f"updated    {MAIL} (description, parameters max_emails, schedule)" in changed.output
     assert changed.made[MAIL].parameters["max_emails"] == 500
     for name in (MAIL, NIGHTLY, HOURLY, ON_EVENT):
-        assert f"unchanged  {name}" in unchanged.said
+        assert f"unchanged  {name}" in unchanged.output
 
 
-def test_schedules_of_other_peoples_making_stay(changed: Outcome) -> None:
+def test_schedules_added_in_the_ui_are_kept(changed: Outcome) -> None:
     assert changed.crons(MAIL) == {"0 9 * * *", "0 12 * * 0"}
 
 
 @pytest.mark.parametrize(("name", "paused"), [(NIGHTLY, True), (HOURLY, False)])
-def test_what_was_paused_stays_paused(changed: Outcome, name: str, paused: bool) -> None:
+def test_paused_deployments_and_schedules_stay_paused(
+    changed: Outcome, name: str, paused: bool
+) -> None:
     assert changed.made[name].paused is paused
     [schedule] = changed.made[name].schedules
     assert not schedule.active
     assert changed.crons(name) == {"0 9 * * *"}
-    [line] = [line for line in changed.said.splitlines() if name in line]
+    [line] = [line for line in changed.output.splitlines() if name in line]
     assert line.endswith(f", {'paused' if paused else 'schedule paused'})")
 
 
-def test_a_dry_run_that_was_set_in_the_ui_stays_until_the_file_says_otherwise(
+def test_a_dry_run_set_in_the_ui_stays_until_the_file_changes_it(
     changed: Outcome, unchanged: Outcome, revoked: Outcome
 ) -> None:
     assert changed.made[NIGHTLY].parameters["dry_run"] is True
-    assert f"unchanged  {NIGHTLY} (dry_run is on, paused)" in unchanged.said
+    assert f"unchanged  {NIGHTLY} (dry_run is on, paused)" in unchanged.output
     assert revoked.made[NIGHTLY].parameters["dry_run"] is False
-    assert f"updated    {NIGHTLY} (parameters dry_run, paused)" in revoked.said
+    assert f"updated    {NIGHTLY} (parameters dry_run, paused)" in revoked.output
 
 
-def test_a_dry_run_that_was_set_on_a_trigger_or_a_schedule_stays(changed: Outcome) -> None:
+def test_a_dry_run_set_on_a_trigger_or_schedule_is_kept(changed: Outcome) -> None:
     [action] = changed.triggers[TRIGGER].actions
     assert isinstance(action, RunDeployment)
     assert (action.parameters or {}).keys() == {"fulfillment_id", "order_id", "status", "dry_run"}
     assert (action.parameters or {}).items() >= DRY.items()
-    [ours] = [held for held in changed.made[MAIL].schedules if held.parameters]
+    [ours] = [schedule for schedule in changed.made[MAIL].schedules if schedule.parameters]
     assert ours.parameters == DRY
     assert ours.schedule.model_dump()["cron"] == "0 9 * * *"
 
 
-def test_a_trigger_that_was_switched_off_stays_off(changed: Outcome) -> None:
+def test_a_disabled_trigger_stays_disabled(changed: Outcome) -> None:
     assert not changed.triggers[TRIGGER].enabled
     assert "tracktor.fulfillment.in_transit" in changed.triggers[TRIGGER].model_dump_json()
-    [line] = [line for line in changed.said.splitlines() if ON_EVENT in line]
+    [line] = [line for line in changed.output.splitlines() if ON_EVENT in line]
     assert line.endswith(f"trigger {TRIGGER!r})")
 
 
-def test_what_was_paused_as_its_process_ended_runs_again_in_the_pool(
-    changed: Outcome, pool: str
-) -> None:
+def test_a_deployment_paused_by_serve_is_resumed_by_deploy(changed: Outcome, pool: str) -> None:
     made = changed.made[ON_EVENT]
     assert (made.paused, made.tags, made.work_pool_name) == (False, ["tracktor"], pool)
-    assert f"{ON_EVENT} (tags, resumed, work pool, " in changed.said
+    assert f"{ON_EVENT} (tags, resumed, work pool, " in changed.output
 
 
-def test_a_trigger_that_no_file_makes_goes_and_one_from_the_ui_stays(revoked: Outcome) -> None:
+def test_a_removed_trigger_is_deleted_and_one_from_the_ui_is_kept(revoked: Outcome) -> None:
     assert revoked.triggers.keys() == {"My own", "Renamed"}
-    assert f"no trigger {TRIGGER!r}" in revoked.said
+    assert f"no trigger {TRIGGER!r}" in revoked.output
 
 
-def test_a_schedule_that_no_file_makes_goes(revoked: Outcome) -> None:
+def test_a_removed_schedule_is_deleted(revoked: Outcome) -> None:
     assert revoked.crons(MAIL) == {"0 12 * * 0"}
-    assert f"{MAIL} (description, no schedule)" in revoked.said
+    assert f"{MAIL} (description, no schedule)" in revoked.output
 
 
-def test_intervals_are_counted_from_the_same_hour_whenever_it_is_deployed() -> None:
-    assert every(timedelta(hours=6)) == every(timedelta(hours=6))
-
-
-def test_a_dry_run_says_what_it_would_do_and_does_nothing(
+def test_deploy_dry_run_prints_the_changes_and_makes_none(
     no_deployments: None, pool: str, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     assert deploy("--dry-run") == 0
@@ -271,7 +278,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(
     assert server[MAIL] == before
 
 
-def test_a_deployment_that_no_file_makes_is_named_and_left(
+def test_a_deployment_without_a_file_is_named_and_kept(
     deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     monkeypatch.setattr(
@@ -284,7 +291,7 @@ def test_a_deployment_that_no_file_makes_is_named_and_left(
     assert "left over" not in capsys.readouterr().out
 
 
-def test_a_pipeline_of_the_users_own_that_bears_the_tag_is_not_called_left_over(
+def test_a_users_own_tagged_deployment_is_not_listed_as_left_over(
     server: Server, capsys: Output
 ) -> None:
     @flow
@@ -298,7 +305,48 @@ def test_a_pipeline_of_the_users_own_that_bears_the_tag_is_not_called_left_over(
     assert "left over" not in capsys.readouterr().out
 
 
-def test_a_deployment_that_the_server_refuses_does_not_keep_the_others(
+def test_a_plain_prefect_deployment_keeps_one_schedule_when_deployed_twice(
+    no_deployments: None,
+    pool: str,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
+) -> None:
+    def plain(_shop: Shop) -> Any:
+        trigger = DeploymentEventTrigger(name="Mine", expect={"tracktor.order.delivered"})
+        return sync_webhooks.to_deployment(
+            "mine",
+            cron="0 9 * * *",
+            triggers=[trigger],
+            parameters={"credentials": saved(TracktorCredentials, Shop()), "wanted": []},
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+
+    monkeypatch.setattr(commands, "build_functions", lambda _modules: {"mine": plain})
+    assert deploy_all() == 0
+    assert deploy_all() == 0
+    assert "unchanged  Sync webhooks/mine" in capsys.readouterr().out
+    assert len(server["Sync webhooks/mine"].schedules) == 1
+    assert server.automation_of("Sync webhooks/mine").name == "Mine"
+
+
+def test_a_deployment_with_two_schedules_is_refused(
+    no_deployments: None,
+    pool: str,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
+) -> None:
+    def twice(_shop: Shop) -> Any:
+        return sync_webhooks.to_deployment("mine", schedules=[Cron("0 9 * * *"), Cron("0 8 * * *")])
+
+    monkeypatch.setattr(commands, "build_functions", lambda _modules: {"mine": twice})
+    assert deploy_all() == 2
+    assert "flows/mine.py has 2 schedules: keep one" in capsys.readouterr().out
+    assert not server.names()
+
+
+def test_one_refused_deployment_does_not_keep_the_others_from_being_deployed(
     no_deployments: None,
     pool: str,
     server: Server,
@@ -314,21 +362,3 @@ def test_a_deployment_that_the_server_refuses_does_not_keep_the_others(
 
 def refused(shop: Shop) -> RunnerDeployment:
     return reconcile.deployment(shop).model_copy(update={"concurrency_limit": -1})
-
-
-@pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "here"]])
-def test_without_an_api_nothing_is_served_as_nothing_would_run_by_the_clock(
-    command: list[str], capsys: Output
-) -> None:
-    with temporary_settings(restore_defaults={PREFECT_API_URL}):
-        assert main(command) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("PREFECT_API_URL is not set, so no schedule would run")
-
-
-def test_an_api_that_is_down_is_said_before_anything_is_tried(capsys: Output) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
-    with temporary_settings(updates={PREFECT_API_URL: url}):
-        assert deploy() == 2
-    assert "Prefect's API does not answer at http://127.0.0.1" in capsys.readouterr().err

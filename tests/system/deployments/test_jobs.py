@@ -1,4 +1,4 @@
-"""Files in `flows/` that need settings: left out without them, deployed and run with them."""
+"""Flows that need settings in `flows/`: left out without them, deployed with them."""
 
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,14 @@ RULES = [NotificationRule(name="lost", when=["exception:expired"], times=2)]
 DIGEST = TeamDigest(notify="slack-webhook/team", period_days=7)
 
 
-def test_what_has_no_work_yet_is_left_out(
+def test_flows_without_their_settings_are_left_out(
     environment: None, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert deploy_all() == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for file in ("notify", "report", "export", "watch"):
-        assert f"left out {file}: " in said
-        assert f"flows/{file}.py" in said
+        assert f"left out {file}: " in output
+        assert f"flows/{file}.py" in output
 
 
 DEPLOYED: dict[str, dict[str, Any]] = {
@@ -46,7 +46,7 @@ DEPLOYED: dict[str, dict[str, Any]] = {
 }
 
 
-def test_they_are_deployed_with_what_the_file_says(
+def test_flows_are_deployed_with_the_settings_of_their_file(
     environment: None, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     set_up(monkeypatch, tmp_path)
@@ -62,8 +62,8 @@ def test_they_are_deployed_with_what_the_file_says(
         assert "$ref" in str(made.parameters["credentials"]), name
 
 
-def test_a_shop_without_emails_is_deployed_with_its_channel_and_no_mailer(
-    open_for_business: list[str],
+def test_a_shop_with_a_channel_is_deployed_without_a_mailer(
+    customers_to_email: list[str],
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -77,17 +77,19 @@ def test_a_shop_without_emails_is_deployed_with_its_channel_and_no_mailer(
     unsaved = HttpChannel(address=address, body=body, recipient="{{ order.order_phone }}")
     monkeypatch.setattr(notify, "RULES", [RULES[0].model_copy(update={"channel": unsaved})])
     assert deploy_all("--only", "notify") == 2
-    assert "rules: a deployment needs a saved channel" in capsys.readouterr().out
+    assert "rules: a deployment needs a saved HttpChannel" in capsys.readouterr().out
     unsaved.save("sms", overwrite=True)
     channel: Any = HttpChannel.load("sms")
     rules = [RULES[0].model_copy(update={"channel": channel})]
     monkeypatch.setattr(notify, "RULES", rules)
     monkeypatch.setattr(watch, "PARTS", {"rules": rules})
     assert deploy_all() == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for file in ("expired_exceptions", "status_change", "status_changes"):
-        assert f"left out {file}: it sends emails: set SMTP_HOST" in said
-    assert "Notices to https://sms.example: dry run, as the block tracktor-http-channel/sms" in said
+        assert f"left out {file}: it sends emails: set SMTP_HOST" in output
+    assert (
+        "Notices to https://sms.example: dry run, as the block tracktor-http-channel/sms" in output
+    )
     made = server["Notify customers/sms-notify-customers"]
     assert "$ref" in str(made.parameters["rules"][0]["channel"])
     assert "$ref" in str(made.parameters["ledger"])
@@ -112,7 +114,7 @@ def test_a_shop_without_emails_is_deployed_with_its_channel_and_no_mailer(
 
 
 def set_up(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Set the files' settings as a shop would."""
+    """Set the settings of the files."""
     to = ExportFiles(folder=str(folder))
     url: Any = f"https://{SLACK}/services/T0/B0/secret"
     SlackWebhook(url=url).save("team", overwrite=True)
@@ -123,8 +125,8 @@ def set_up(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(watch, "PARTS", parts)
 
 
-def test_what_is_stored_is_what_the_flow_takes(
-    open_for_business: list[str],
+def test_a_flow_accepts_its_stored_parameters(
+    customers_to_email: list[str],
     server: Server,
     mail: MailServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -146,4 +148,4 @@ def test_what_is_stored_is_what_the_flow_takes(
     assert (folder / "orders.csv").exists()
     recipients = [address for message in mail.messages for address in message.recipients]
     assert recipients.count("team@sandbox-shop.example") == 1
-    assert set(open_for_business) <= set(recipients)
+    assert set(customers_to_email) <= set(recipients)

@@ -1,9 +1,8 @@
 """A shop in dry run emails no customer, and a read-only account is not changed.
 
-Whoever starts a run, and however: a schedule, an event, an automation, a person, a pipeline, a
-sweep, or a run that has been waiting since before. Each is carried out here as its own process
-does it, which takes seconds less: `test_plain_prefect.py` has a process that serves a shop, and the
-shop goes into dry run meanwhile.
+This holds for every way to start a run: a schedule, an event, an automation, the run form, a
+pipeline, a sweep, and a run created earlier. Runs are executed here as in their own process, which
+is faster; `test_plain_prefect.py` tests a serving process whose shop is switched to dry run.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,8 +32,8 @@ from prefect_tracktor.setup.blocks import save_blocks
 from tests.support.programs import waiting
 from tests.system.deployments.conftest import (
     Server,
-    carried_out,
     deploy_all,
+    execute,
     remove_deployments,
     variables_of,
 )
@@ -109,7 +108,7 @@ def waiting_run(server: Server, switch: Switch, pool: str) -> Iterator[UUID]:
 
 @pytest.fixture(scope="module")
 def switched(waiting_run: UUID, switch: Switch) -> None:
-    """All deployments are made; the shop is in dry run and read only by now."""
+    """All deployments exist; the shop is in dry run and read only now."""
     switch(TRACKTOR_MODE="dry run", TRACKTOR_READ_ONLY="true")
 
 
@@ -127,7 +126,7 @@ def runs_of(server: Server, name: str) -> dict[UUID, FlowRun]:
 
 
 def next_run(server: Server, name: str, before: dict[UUID, FlowRun]) -> UUID:
-    """The next new run of a deployment."""
+    """Wait for a new run of a deployment."""
     for attempt in waiting():
         with attempt:
             new = runs_of(server, name).keys() - before.keys()
@@ -135,8 +134,8 @@ def next_run(server: Server, name: str, before: dict[UUID, FlowRun]) -> UUID:
     return next(iter(new))
 
 
-def by_a_person(server: Server) -> UUID:
-    """The request of the form *Run → Custom run*."""
+def by_the_run_form(server: Server) -> UUID:
+    """Send the request of the form *Run → Custom run*."""
     made = httpx.post(
         f"{PREFECT_API_URL.value()}/deployments/{server[MAIL].id}/create_flow_run",
         json={"parameters": server[MAIL].parameters | ACT},
@@ -156,14 +155,14 @@ def by_an_automation(server: Server) -> UUID:
     return next_run(server, MAIL, before)
 
 
-def by_another_job(server: Server) -> UUID:
+def by_another_flow(server: Server) -> UUID:
     return server.client.create_flow_run_from_deployment(
         server[EVERY_SIX_HOURS].id, parameters=ACT
     ).id
 
 
 def by_an_event(server: Server, parcel: dict[str, object]) -> UUID:
-    """What the receiver says of a parcel that was delivered."""
+    """Emit the event of the receiver for a delivered parcel."""
     before = runs_of(server, ON_EVENT)
     credentials = TracktorCredentials.load("tracktor")
     assert isinstance(credentials, TracktorCredentials)
@@ -186,7 +185,7 @@ def by_an_event(server: Server, parcel: dict[str, object]) -> UUID:
 
 
 def by_a_schedule(server: Server) -> UUID:
-    """A schedule with parameters of its own; Prefect makes its runs as its scheduler does."""
+    """Add a schedule with other parameters, and have Prefect create its runs."""
     before, deployment = runs_of(server, MAIL), server[MAIL]
     own = DeploymentScheduleCreate(
         schedule=IntervalSchedule(interval=timedelta(minutes=1)), parameters=ACT, slug="own"
@@ -203,30 +202,30 @@ def by_a_schedule(server: Server) -> UUID:
 
 
 @pytest.mark.parametrize(
-    "start", [by_a_person, by_a_pipeline, by_an_automation, by_another_job, by_a_schedule]
+    "start", [by_the_run_form, by_a_pipeline, by_an_automation, by_another_flow, by_a_schedule]
 )
-def test_no_run_writes_to_a_customer_whoever_starts_it(
+def test_a_run_in_dry_run_mode_emails_no_customer(
     switched: None, server: Server, mail: MailServer, start: Start
 ) -> None:
-    assert carried_out(start(server)).is_completed()
+    assert execute(start(server)).is_completed()
     assert not mail.messages
 
 
-def test_nor_one_that_an_event_starts(
+def test_a_run_started_by_an_event_emails_no_customer_in_dry_run_mode(
     switched: None, server: Server, mail: MailServer, parcel: dict[str, object]
 ) -> None:
-    assert carried_out(by_an_event(server, parcel)).is_completed()
+    assert execute(by_an_event(server, parcel)).is_completed()
     assert not mail.messages
 
 
-def test_nor_a_run_that_was_made_before_and_waited(
+def test_a_run_created_before_the_switch_emails_no_customer(
     switched: None, waiting_run: UUID, mail: MailServer
 ) -> None:
-    assert carried_out(waiting_run).is_completed()
+    assert execute(waiting_run).is_completed()
     assert not mail.messages
 
 
-def test_nor_a_sweep(switched: None, mail: MailServer) -> None:
+def test_a_sweep_emails_no_customer_in_dry_run_mode(switched: None, mail: MailServer) -> None:
     shops = [SweptShop("tracktor", ACT)]
     report = sweep_shops("email_expired_exceptions", shops, parameters=ACT)
     assert report.done == ("tracktor",)
@@ -242,12 +241,12 @@ def test_nor_a_sweep(switched: None, mail: MailServer) -> None:
         "Announce exceptions/announce-exceptions",
     ],
 )
-def test_no_run_changes_a_read_only_account_or_emits_its_events(
+def test_a_read_only_account_is_not_changed_and_emits_no_events(
     switched: None, server: Server, tracktor: Sandbox, name: str
 ) -> None:
     tracktor.reset_calls()
     run = server.client.create_flow_run_from_deployment(server[name].id, parameters=ACT)
-    assert carried_out(run.id).is_completed()
+    assert execute(run.id).is_completed()
     assert {method for method, _ in tracktor.calls} == {"GET"}
     assert not tracktor.shop.webhooks
     wanted = {"filter": {"event": {"prefix": ["tracktor.fulfillment.exception."]}}}
@@ -263,20 +262,20 @@ def choose_mode(mode: Mode, **others: str) -> None:
     mailer.model_copy(update={"mode": mode, **others}).save("tracktor", overwrite=True)
 
 
-def test_in_a_rehearsal_all_go_to_the_rehearsal_address(
+def test_a_rehearsal_sends_all_emails_to_the_rehearsal_address(
     switched: None, server: Server, mail: MailServer
 ) -> None:
     mail.clear()
     choose_mode(Mode.REHEARSAL, rehearsal_address=ME)
     try:
-        assert carried_out(by_a_person(server)).is_completed()
+        assert execute(by_the_run_form(server)).is_completed()
     finally:
         choose_mode(Mode.DRY_RUN)
     assert mail.messages
     assert {address for message in mail.messages for address in message.recipients} == {ME}
 
 
-def test_the_same_deployment_writes_to_customers_once_the_mailer_is_live(
+def test_the_same_deployment_emails_customers_once_the_mailer_is_live(
     switched: None, server: Server, mail: MailServer, tracktor: Sandbox
 ) -> None:
     mail.clear()
@@ -285,9 +284,9 @@ def test_the_same_deployment_writes_to_customers_once_the_mailer_is_live(
         dry = server.client.create_flow_run_from_deployment(
             server[MAIL].id, parameters={"dry_run": True}
         )
-        assert carried_out(dry.id).is_completed()
+        assert execute(dry.id).is_completed()
         assert not mail.messages
-        assert carried_out(by_a_person(server)).is_completed()
+        assert execute(by_the_run_form(server)).is_completed()
     finally:
         choose_mode(Mode.DRY_RUN)
     customers = tracktor.shop.customers_to_write_to().values()

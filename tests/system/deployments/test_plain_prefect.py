@@ -1,4 +1,4 @@
-"""Deployments that are written with Prefect's own means and saved blocks.
+"""Deployments written with plain Prefect and saved blocks.
 
 `.serve()`, `.deploy()`, `.to_deployment()` and `prefect.yaml`, with Prefect's own defaults.
 """
@@ -27,8 +27,8 @@ from tests.support.programs import PROJECT
 from tests.support.serving import served
 from tests.system.deployments.conftest import (
     Server,
-    carried_out,
     ended,
+    execute,
     make_pool,
     remove_deployments,
     variables_of,
@@ -69,7 +69,7 @@ def folder(
     (folder / "plan.csv").write_text(f"order_id,status\n{tracktor.shop.order_ids[0]},Sewing\n")
     variables = variables_of(tracktor, mail, folder) | SECRETS
     assert save_blocks(variables, DOCUMENTS, name=NAME) == 0
-    # it is shared if another test has saved one for all shops
+    # another test may have saved one for all shops
     EmailTemplate().save(NAME, overwrite=True)
     return folder
 
@@ -100,7 +100,7 @@ deployments:
 """
 
 
-def test_prefect_yaml_refers_to_blocks_by_slug_holds_no_secret_and_its_runs_complete(
+def test_prefect_yaml_runs_with_blocks_by_slug_and_stores_no_secret(
     folder: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_pool(server.client, "yaml", "process")
@@ -111,21 +111,21 @@ def test_prefect_yaml_refers_to_blocks_by_slug_holds_no_secret_and_its_runs_comp
     made = server["Email expired exceptions/from-yaml"]
     assert made.parameters["mailer"] == {"$ref": {"block_document_slug": "tracktor-mailer/plain"}}
     run = server.client.create_flow_run_from_deployment(made.id)
-    state = carried_out(run.id)
+    state = execute(run.id)
     assert state.is_completed(), state.message
     stored = server.records("deployments", "flow_runs", "automations")
     assert not [secret for secret in SECRETS.values() if secret in stored]
 
 
 def of_the_handbook(title: str) -> str:
-    """Return a file that the page on deployments shows."""
+    """Return a file from the page on deployments."""
     [block] = [
         block for block in blocks_of(PROJECT / "docs/how-to/deploy.md") if block.title == title
     ]
     return block.code
 
 
-def test_terraforms_parameters_in_the_handbook_hold_no_secret_and_a_worker_runs_them(
+def test_a_worker_runs_the_handbooks_terraform_deployment_without_stored_secrets(
     folder: Path, server: Server
 ) -> None:
     make_pool(server.client, "terraform", "process")
@@ -151,7 +151,7 @@ def test_terraforms_parameters_in_the_handbook_hold_no_secret_and_a_worker_runs_
     assert not [secret for secret in SECRETS.values() if secret in stored]
 
 
-def test_the_handbooks_ci_needs_prefects_key_and_no_secret_of_the_shop() -> None:
+def test_the_handbooks_ci_workflow_needs_no_secret_of_the_shop() -> None:
     workflow = of_the_handbook(".github/workflows/deploy.yml")
     assert set(re.findall(r"secrets\.(\w+)", workflow)) == {"PREFECT_API_URL", "PREFECT_API_KEY"}
     [job] = yaml.safe_load(workflow)["jobs"].values()
@@ -161,7 +161,7 @@ def test_the_handbooks_ci_needs_prefects_key_and_no_secret_of_the_shop() -> None
     assert not set(VARIABLES_WITH_SECRETS) & set(re.findall(r"[A-Z_]{6,}", workflow))
 
 
-def test_the_handbooks_prefect_yaml_is_the_tested_one() -> None:
+def test_the_handbooks_prefect_yaml_equals_the_tested_one() -> None:
     printed = yaml.safe_load(of_the_handbook("prefect.yaml"))
     tested = yaml.safe_load(YAML.replace("/plain", "/tracktor").replace("name: yaml", "name: shop"))
     del tested["deployments"][0]["parameters"]["max_emails"]
@@ -176,7 +176,7 @@ def choose_mode(mode: Mode) -> None:
 
 
 @pytest.fixture(scope="module")
-def in_service(folder: Path, server: Server, parcel: int) -> Iterator[None]:
+def served_flows(folder: Path, server: Server, parcel: int) -> Iterator[None]:
     remove_deployments(server.client)
     choose_mode(Mode.LIVE)
     with served("-m", "tests.support.plain", str(parcel), folder=folder):
@@ -185,21 +185,21 @@ def in_service(folder: Path, server: Server, parcel: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", READY_MADE)
-def test_every_flow_that_is_served_the_usual_way_runs(
-    in_service: None, server: Server, name: str
+def test_every_flow_runs_when_served_with_prefects_own_serve(
+    served_flows: None, server: Server, name: str
 ) -> None:
     deployment = server[f"{getattr(flows, name).name}/{NAME}"]
     assert deployment.enforce_parameter_schema
-    # as the form of a custom run sends them; what is pending already is nobody else's to begin
+    # as the run form sends them; no other process starts a run that is already pending
     run = server.client.create_flow_run_from_deployment(
         deployment.id, parameters=deployment.parameters, state=Pending()
     )
-    state = carried_out(run.id)
+    state = execute(run.id)
     assert state.is_completed(), state.message
 
 
-def test_the_process_that_serves_them_obeys_a_mailer_that_is_in_dry_run_since(
-    in_service: None, server: Server, mail: MailServer, tracktor: Sandbox
+def test_a_serving_process_obeys_a_mailer_switched_to_dry_run(
+    served_flows: None, server: Server, mail: MailServer, tracktor: Sandbox
 ) -> None:
     choose_mode(Mode.DRY_RUN)
     deployment = server[f"{flows.email_expired_exceptions.name}/{NAME}"]
@@ -213,23 +213,23 @@ def test_the_process_that_serves_them_obeys_a_mailer_that_is_in_dry_run_since(
     assert not mail.messages
 
 
-def test_no_secret_is_stored_by_them(in_service: None, server: Server) -> None:
+def test_plain_prefect_deployments_store_no_secret(served_flows: None, server: Server) -> None:
     stored = server.records("deployments", "flow_runs")
     assert not [secret for secret in SECRETS.values() if secret in stored]
 
 
-def test_they_can_be_deployed_to_a_work_pool_and_deployed_again(
-    in_service: None, server: Server, parcel: int
+def test_plain_prefect_deployments_can_be_deployed_twice(
+    served_flows: None, server: Server, parcel: int
 ) -> None:
     make_pool(server.client, "plain", "process")
-    served_ones = {made.id: made for made in server.client.read_deployments()}
+    served_before = {made.id: made for made in server.client.read_deployments()}
     made = deployments(parcel, entrypoint_type=EntrypointType.MODULE_PATH)
-    # what is there already is updated, and that must be accepted as well
+    # existing deployments are updated
     ids: Any = deploy(*made.values(), work_pool_name="plain")
-    assert {*ids} == served_ones.keys()
+    assert {*ids} == served_before.keys()
     for deployed in server.client.read_deployments():
         assert deployed.work_pool_name == "plain"
-        assert deployed.parameters == served_ones[deployed.id].parameters
+        assert deployed.parameters == served_before[deployed.id].parameters
     again: Any = deploy(made["email_expired_exceptions"], work_pool_name="plain")
     assert {*again} < {*ids}
     server.client.create_flow_run_from_deployment(again[0])

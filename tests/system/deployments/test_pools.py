@@ -54,16 +54,14 @@ def of_pool(
         "vertex-ai",
     ],
 )
-def test_containers_take_an_image_and_install_packages_as_they_start(
-    client: SyncPrefectClient, kind: str
-) -> None:
+def test_a_container_pool_takes_an_image_and_packages(client: SyncPrefectClient, kind: str) -> None:
     assert of_pool(client, kind, "registry.example/shop:1", PACKAGES).job_variables == {
         "image": "registry.example/shop:1",
         "env": {"EXTRA_PIP_PACKAGES": f"{WHEEL} psycopg"},
     }
 
 
-# only in Prefect Cloud, as its documentation describes it: this server has no such template
+# as the documentation of Prefect Cloud describes it; this server has no such template
 MANAGED = {
     "job_configuration": {"env": "{{ env }}", "pip_packages": "{{ pip_packages }}"},
     "variables": {
@@ -83,7 +81,7 @@ def managed(client: SyncPrefectClient) -> str:
     return pool.name
 
 
-def test_managed_infrastructure_has_a_setting_for_packages(
+def test_a_managed_pool_takes_packages_as_a_job_variable(
     client: SyncPrefectClient, managed: str
 ) -> None:
     infrastructure = infrastructure_of(client, managed, "", PACKAGES)
@@ -93,7 +91,7 @@ def test_managed_infrastructure_has_a_setting_for_packages(
 
 
 @pytest.mark.usefixtures("environment", "no_deployments")
-def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
+def test_a_managed_pool_takes_deployments_only_with_a_ledger_in_a_database(
     client: SyncPrefectClient,
     server: Server,
     managed: str,
@@ -124,7 +122,7 @@ def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
     assert not [secret for secret in secrets if secret in stored]
 
 
-def test_processes_run_in_their_workers_environment(client: SyncPrefectClient) -> None:
+def test_a_process_pool_takes_no_image_and_no_packages(client: SyncPrefectClient) -> None:
     assert of_pool(client, "process").job_variables == {}
     with pytest.raises(InvalidInput, match=r"of type process uses no images: leave out --image"):
         of_pool(client, "process", "registry.example/shop:1")
@@ -132,7 +130,7 @@ def test_processes_run_in_their_workers_environment(client: SyncPrefectClient) -
         of_pool(client, "process", packages=["psycopg"])
 
 
-def test_what_is_still_missing_is_said(client: SyncPrefectClient) -> None:
+def test_deploy_names_a_missing_image_and_worker(client: SyncPrefectClient) -> None:
     without, worker = of_pool(client, "docker").remarks
     assert "image that the work pool 'a-docker' uses must have prefect-tracktor" in without
     assert "prefect worker start --pool 'a-docker'" in worker
@@ -140,17 +138,17 @@ def test_what_is_still_missing_is_said(client: SyncPrefectClient) -> None:
     assert of_pool(client, "process").remarks == [worker.replace("docker", "process")]
 
 
-def test_a_pool_that_is_missing_is_said_with_how_to_make_it(
+def test_the_error_for_a_missing_pool_names_the_command_to_create_it(
     client: SyncPrefectClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["deploy", "--work-pool", "nowhere"]) == 2
-    said = capsys.readouterr().err
-    assert "there is no work pool 'nowhere'" in said
-    assert "prefect work-pool create --type process nowhere" in said
+    output = capsys.readouterr().err
+    assert "there is no work pool 'nowhere'" in output
+    assert "prefect work-pool create --type process nowhere" in output
 
 
 @pytest.mark.parametrize("package", ["", "psycopg pandas", "prefect-tracktor >= 0.1"])
-def test_a_package_is_one_word(client: SyncPrefectClient, package: str) -> None:
+def test_a_package_with_blanks_is_refused(client: SyncPrefectClient, package: str) -> None:
     with pytest.raises(InvalidInput, match="without blanks"):
         of_pool(client, "docker", packages=[package])
 
@@ -165,7 +163,7 @@ def test_a_package_is_one_word(client: SyncPrefectClient, package: str) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["docker", "process"])
-def test_our_package_is_not_asked_for_by_its_name_alone(
+def test_prefect_tracktor_is_refused_without_an_address(
     client: SyncPrefectClient, kind: str, package: str
 ) -> None:
     with pytest.raises(
@@ -184,14 +182,12 @@ def test_our_package_is_not_asked_for_by_its_name_alone(
         "tracktor-of-somebody-else",
     ],
 )
-def test_an_address_says_where_a_package_comes_from(
-    client: SyncPrefectClient, package: str
-) -> None:
-    told = {"env": {"EXTRA_PIP_PACKAGES": package}}
-    assert of_pool(client, "docker", packages=[package]).job_variables == told
+def test_a_package_with_an_address_is_accepted(client: SyncPrefectClient, package: str) -> None:
+    expected = {"env": {"EXTRA_PIP_PACKAGES": package}}
+    assert of_pool(client, "docker", packages=[package]).job_variables == expected
 
 
-def test_what_a_refusal_shows_can_be_given(client: SyncPrefectClient) -> None:
+def test_the_examples_in_the_package_error_are_accepted(client: SyncPrefectClient) -> None:
     with pytest.raises(InvalidInput) as refusal:
         of_pool(client, "docker", packages=["prefect-tracktor"])
     shown = re.findall(r"prefect-tracktor\S*@\w[^,\s]+", str(refusal.value))
@@ -199,24 +195,26 @@ def test_what_a_refusal_shows_can_be_given(client: SyncPrefectClient) -> None:
     assert of_pool(client, "docker", packages=shown).job_variables["env"]
 
 
-def test_an_address_with_a_password_is_refused_and_not_shown(client: SyncPrefectClient) -> None:
+def test_a_package_address_with_a_password_is_refused_and_not_shown(
+    client: SyncPrefectClient,
+) -> None:
     with pytest.raises(InvalidInput, match="plain text") as refusal:
         of_pool(client, "docker", packages=["shop@git+https://me:t0ken@git.example/shop.git"])
     assert "t0ken" not in str(refusal.value)
     over_ssh = "shop@git+ssh://git@git.example/shop.git"
-    told = {"env": {"EXTRA_PIP_PACKAGES": over_ssh}}
-    assert of_pool(client, "docker", packages=[over_ssh]).job_variables == told
+    expected = {"env": {"EXTRA_PIP_PACKAGES": over_ssh}}
+    assert of_pool(client, "docker", packages=[over_ssh]).job_variables == expected
 
 
-def test_what_else_the_deployment_tells_its_pool_is_left_alone() -> None:
+def test_job_variables_set_by_the_user_are_kept() -> None:
     ours = Infrastructure("docker", {"image": "new", "env": {"EXTRA_PIP_PACKAGES": "psycopg"}})
-    held = {"image": "old", "mem_limit": "2g", "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "x"}}
-    assert ours.merged_job_variables(held) == {
+    existing = {"image": "old", "mem_limit": "2g", "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "x"}}
+    assert ours.merged_job_variables(existing) == {
         "image": "new",
         "mem_limit": "2g",
         "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "psycopg"},
     }
-    assert Infrastructure("docker").merged_job_variables(held) == {
+    assert Infrastructure("docker").merged_job_variables(existing) == {
         "mem_limit": "2g",
         "env": {"TZ": "UTC"},
     }
@@ -253,7 +251,7 @@ def rules() -> list[NotificationRule]:
         lambda ledger: {"digest": {}, "options": WatchOptions(ledger=ledger)},
     ],
 )
-def test_a_file_is_refused_wherever_the_ledger_stands(
+def test_a_sqlite_ledger_is_refused_in_every_parameter(
     client: SyncPrefectClient, parameters: Callable[[NotificationLedger], dict[str, Any]]
 ) -> None:
     infrastructure = of_pool(client, "docker")
@@ -263,7 +261,7 @@ def test_a_file_is_refused_wherever_the_ledger_stands(
         assert bool(infrastructure.refusal_of(deployment)) is is_refused
 
 
-def test_without_a_ledger_and_a_mailer_the_shared_one_counts(
+def test_a_deployment_without_a_ledger_is_checked_with_the_shared_one(
     client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-nobody")
@@ -272,11 +270,11 @@ def test_without_a_ledger_and_a_mailer_the_shared_one_counts(
     assert "discarded after each run" in of_pool(client, "docker").refusal_of(deployment)
 
 
-THROWN_AWAY = ["docker", "kubernetes", "ecs", "azure-container-instance", "cloud-run-v2"]
+DISCARDING = ["docker", "kubernetes", "ecs", "azure-container-instance", "cloud-run-v2"]
 
 
-@pytest.mark.parametrize("kind", [*THROWN_AWAY, "cloud-run", "vertex-ai"])
-def test_a_ledger_in_a_file_is_refused_where_machines_are_thrown_away(
+@pytest.mark.parametrize("kind", [*DISCARDING, "cloud-run", "vertex-ai"])
+def test_a_sqlite_ledger_is_refused_in_pools_that_discard_files(
     client: SyncPrefectClient, kind: str
 ) -> None:
     infrastructure = of_pool(client, kind)
@@ -292,28 +290,28 @@ def test_a_ledger_in_a_file_is_refused_where_machines_are_thrown_away(
 
 
 @pytest.mark.parametrize("kind", ["modal:push", "prefect:managed", "somebodys-own"])
-def test_so_it_is_in_pools_without_workers_and_in_those_of_unknown_types(kind: str) -> None:
+def test_pools_without_workers_and_of_unknown_types_discard_files(kind: str) -> None:
     pool = WorkPool(name="away", type=kind, default_queue_id=uuid4(), base_job_template={})
     assert not keeps_files(pool)
 
 
-def test_the_worker_of_a_process_pool_keeps_its_files(client: SyncPrefectClient) -> None:
+def test_a_process_pool_keeps_files(client: SyncPrefectClient) -> None:
     assert of_pool(client, "process").refusal_of(with_ledger("")) == ""
     assert Infrastructure().refusal_of(with_ledger("")) == ""
 
 
 @pytest.mark.usefixtures("environment", "no_deployments")
-def test_what_is_refused_is_named_and_the_others_are_deployed(
+def test_refused_deployments_are_named_and_the_others_deployed(
     client: SyncPrefectClient, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_pool(client, "containers", "docker")
     assert main(["deploy", "--work-pool", "containers", "--image", "shop:1"]) == 2
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
         "REFUSED    Email expired exceptions/email-expired-exceptions: its ledger is a SQLite file"
-        in said
+        in output
     )
-    assert "left over" not in said
+    assert "left over" not in output
     assert server.names() == [
         "Reconcile manual statuses/reconcile-manual-statuses",
         "Sync webhooks/sync-webhooks",

@@ -1,4 +1,4 @@
-"""What Prefect stores about the deployments of several shops, and who can read it."""
+"""Stored records of the deployments of several shops."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +27,7 @@ PACKAGE = "prefect-tracktor[postgresql]@https://files.example/prefect_tracktor-0
 DEPLOY += ["--pip-package", PACKAGE]
 
 
-Held = dict[str, DeploymentResponse]
+ByName = dict[str, DeploymentResponse]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def deployed(
     rows = [ours, replace(ours, name="alpine", timezone="Europe/Zurich")]
     remove_deployments(client)
     make_pool(client, "containers", "docker")
-    # a ledger in a file is refused for machines that are discarded
+    # a SQLite ledger is refused for pools that discard files
     ledger, file = NotificationLedger.load("tracktor"), SecretStr("")
     assert isinstance(ledger, NotificationLedger)
     ledger.url, file = SecretStr(postgresql_url), ledger.url
@@ -59,31 +59,31 @@ def deployed(
 
 
 @pytest.fixture(scope="module")
-def held(deployed: None, client: SyncPrefectClient) -> Held:
+def by_name(deployed: None, client: SyncPrefectClient) -> ByName:
     """All deployments by name."""
     flows = {flow.id: flow.name for flow in client.read_flows()}
     return {f"{flows[made.flow_id]}/{made.name}": made for made in client.read_deployments()}
 
 
-# the others need settings in their files
+# the other flows need settings in their files
 MADE = DEPLOYMENTS.keys() - {"notify", "report", "export", "watch"}
 
 
-def test_each_shop_has_each_deployment_under_its_name(held: Held) -> None:
-    names = sorted(held)
+def test_each_shop_has_its_own_named_deployments(by_name: ByName) -> None:
+    names = sorted(by_name)
     assert len(names) == 2 * len(MADE)
     assert "Email expired exceptions/email-expired-exceptions" in names
     assert "Email expired exceptions/alpine-email-expired-exceptions" in names
-    assert held["Email expired exceptions/email-expired-exceptions"].tags == ["tracktor"]
-    assert held["Email expired exceptions/alpine-email-expired-exceptions"].tags == [
+    assert by_name["Email expired exceptions/email-expired-exceptions"].tags == ["tracktor"]
+    assert by_name["Email expired exceptions/alpine-email-expired-exceptions"].tags == [
         "alpine",
         "tracktor",
     ]
 
 
-def test_each_reads_its_own_account_and_they_share_the_ledger(held: Held) -> None:
-    ours = held["Email expired exceptions/email-expired-exceptions"].parameters
-    alpine = held["Email expired exceptions/alpine-email-expired-exceptions"].parameters
+def test_shops_have_their_own_account_and_share_the_ledger(by_name: ByName) -> None:
+    ours = by_name["Email expired exceptions/email-expired-exceptions"].parameters
+    alpine = by_name["Email expired exceptions/alpine-email-expired-exceptions"].parameters
     assert ours["credentials"] != alpine["credentials"]
     assert ours["orders"] != alpine["orders"]
     assert ours["mailer"] != alpine["mailer"]
@@ -92,18 +92,20 @@ def test_each_reads_its_own_account_and_they_share_the_ledger(held: Held) -> Non
         assert ours[shared] == alpine[shared]
     assert ours["template"].keys() == {"$ref"}
     assert ours["reading"]["completed_orders"].keys() == {"$ref"}
-    ledgers = [held[f"Announce exceptions/{name}announce-exceptions"] for name in ("", "alpine-")]
+    ledgers = [
+        by_name[f"Announce exceptions/{name}announce-exceptions"] for name in ("", "alpine-")
+    ]
     assert ledgers[0].parameters["ledger"] == ledgers[1].parameters["ledger"]
     mailers: list[Any] = [Mailer.load(shop) for shop in ("tracktor", "alpine")]
     assert mailers[0].ledger.url == mailers[1].ledger.url
 
 
-def test_each_reacts_to_the_events_of_its_own_account(
-    held: Held, client: SyncPrefectClient
+def test_a_trigger_matches_only_events_of_its_shops_account(
+    by_name: ByName, client: SyncPrefectClient
 ) -> None:
     related = {}
     for name in ("notify-status-change", "alpine-notify-status-change"):
-        found = held[f"Notify status change/{name}"]
+        found = by_name[f"Notify status change/{name}"]
         resource = f"prefect.deployment.{found.id}"
         [automation] = client.read_resource_related_automations(resource)
         related[automation.name] = str(automation.trigger.model_dump()["match_related"])
@@ -111,14 +113,14 @@ def test_each_reacts_to_the_events_of_its_own_account(
     assert len({*related.values()}) == 2
 
 
-def test_they_are_told_their_image_and_packages(held: Held) -> None:
-    assert held["Sync webhooks/alpine-sync-webhooks"].job_variables == {
+def test_deployments_store_image_and_packages_as_job_variables(by_name: ByName) -> None:
+    assert by_name["Sync webhooks/alpine-sync-webhooks"].job_variables == {
         "image": "registry.example/shop:1",
         "env": {"EXTRA_PIP_PACKAGES": PACKAGE},
     }
 
 
-def test_no_secret_is_in_any_deployment_run_or_automation(deployed: None, server: Server) -> None:
+def test_deployments_runs_and_automations_contain_no_secret(deployed: None, server: Server) -> None:
     kept = server.records("deployments", "automations", "flow_runs", "flows", "work_pools")
     assert "{{ event.payload.shipment_status }}" in kept
     assert kept.count('"state_type":"SCHEDULED"') >= 2 * len(MADE)
@@ -126,29 +128,29 @@ def test_no_secret_is_in_any_deployment_run_or_automation(deployed: None, server
         assert secret not in kept
 
 
-def test_each_says_in_a_sentence_what_it_does(held: Held) -> None:
-    for name in sorted(held):
-        first, *_ = str(held[name].description).splitlines()
+def test_each_deployment_description_begins_with_a_sentence(by_name: ByName) -> None:
+    for name in sorted(by_name):
+        first, *_ = str(by_name[name].description).splitlines()
         assert first.startswith(("Every ", "When ", "On an event: "))
         assert first.endswith(".")
 
 
-def test_each_says_which_block_makes_it_a_dry_run(held: Held) -> None:
-    for name in sorted(held):
+def test_each_deployment_description_names_the_block_with_its_switch(by_name: ByName) -> None:
+    for name in sorted(by_name):
         shop = "alpine" if "/alpine-" in name else "tracktor"
-        mails = "mailer" in held[name].parameters
+        mails = "mailer" in by_name[name].parameters
         block = f"tracktor-mailer/{shop}" if mails else f"tracktor-credentials/{shop}"
-        assert f"`{block}`, read when a run starts" in str(held[name].description)
+        assert f"`{block}`, read when a run starts" in str(by_name[name].description)
 
 
-def test_a_worker_needs_the_installed_package_only(held: Held) -> None:
-    for name in sorted(held):
-        made = held[name]
+def test_a_worker_needs_only_the_installed_package(by_name: ByName) -> None:
+    for name in sorted(by_name):
+        made = by_name[name]
         assert str(made.entrypoint).startswith("prefect_tracktor.flows.")
         assert (made.path, made.pull_steps) == (None, [])
 
 
-def test_a_second_time_changes_nothing(
+def test_deploying_again_changes_nothing(
     deployed: None, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = server.records("deployments", "automations")

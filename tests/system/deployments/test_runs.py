@@ -1,6 +1,6 @@
 """Runs that are started on the server, and executed by the serving process.
 
-Those that a worker does, with the wheel and no checkout, are seen in `.ci/deploy_to_a_worker.py`.
+`.ci/deploy_to_a_worker.py` tests runs of a worker that has only the wheel.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from prefect_tracktor.sandbox import Faults, MailServer, Sandbox
 from tests.support.programs import waiting
 from tests.system.deployments.conftest import (
     Server,
-    carried_out,
+    execute,
     press_ctrl_c,
     serving,
     terminate,
@@ -24,8 +24,8 @@ MAIL = "Email expired exceptions/email-expired-exceptions"
 pytestmark = pytest.mark.usefixtures("no_deployments")
 
 
-def test_a_run_that_its_process_breaks_off_as_it_ends_begins_again_when_it_is_served_again(
-    open_for_business: list[str],
+def test_an_interrupted_run_restarts_when_its_flow_is_served_again(
+    customers_to_email: list[str],
     server: Server,
     tracktor: Sandbox,
     mail: MailServer,
@@ -37,18 +37,18 @@ def test_a_run_that_its_process_breaks_off_as_it_ends_begins_again_when_it_is_se
         tracktor.reset_calls()
         with serving("--only", "expired_exceptions", folder=tmp_path, end=end):
             assert not server[MAIL].paused
-            # one run, which is begun again each time
+            # one run, which is started again each time
             run = run or server.client.create_flow_run_from_deployment(server[MAIL].id)
             for attempt in waiting():
                 with attempt:
                     assert tracktor.calls
-        broken_off = server.client.read_flow_run(run.id).state
-        assert broken_off is not None
-        assert broken_off.is_scheduled()
+        interrupted = server.client.read_flow_run(run.id).state
+        assert interrupted is not None
+        assert interrupted.is_scheduled()
         assert server[MAIL].paused
         (tmp_path / "served.log").unlink()
     assert run is not None
     tracktor.faults = Faults()
-    # as the next process that serves it does: the second and the third one have begun it again
-    assert carried_out(run.id).is_completed()
-    assert sorted(received.recipients[0] for received in mail.messages) == open_for_business
+    # as the next serving process does; the second and third one have started it again
+    assert execute(run.id).is_completed()
+    assert sorted(received.recipients[0] for received in mail.messages) == customers_to_email

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
@@ -30,7 +31,7 @@ from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Shop, commands, saved, shop_of_the_environment
 from prefect_tracktor.deploy.apply import STOPPED
 from prefect_tracktor.deploy.builders import for_scanning
-from prefect_tracktor.deploy.serve import SERVED_BY, claim, stop
+from prefect_tracktor.deploy.serve import SERVED_BY, claim, new_claim, stop
 from prefect_tracktor.errors import InvalidInput, NotSetUp
 from tests.system.deployments.conftest import Server, remove_deployments
 
@@ -59,7 +60,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     return serve
 
 
-def test_what_is_not_enabled_is_left_out_and_says_how(
+def test_serve_leaves_out_disabled_flows_and_prints_how_to_enable_them(
     serve: Callable[..., list[str]], capsys: Output
 ) -> None:
     assert serve() == [
@@ -67,11 +68,11 @@ def test_what_is_not_enabled_is_left_out_and_says_how(
         "Reconcile manual statuses/reconcile-manual-statuses",
         "Sync webhooks/sync-webhooks",
     ]
-    said = capsys.readouterr().out
-    assert "left out status_change: set TRACKTOR_NOTIFY" in said
-    assert "Orders come from the block tracktor-order-file/tracktor." in said
+    output = capsys.readouterr().out
+    assert "left out status_change: set TRACKTOR_NOTIFY" in output
+    assert "Orders come from the block tracktor-order-file/tracktor." in output
     mailer: Any = Mailer.load("tracktor")
-    assert f"Emails: {mailer.mode.label}, as the block tracktor-mailer/tracktor says now." in said
+    assert f"Emails: {mailer.mode.label}, as the block tracktor-mailer/tracktor says now." in output
     assert main(["serve", "--only", "exceptions"]) == 2
     assert "exceptions cannot be served yet: set TRACKTOR_ANNOUNCE" in capsys.readouterr().out
 
@@ -87,7 +88,7 @@ def test_what_is_not_enabled_is_left_out_and_says_how(
         ("TRACKTOR_TIMEZONE", "Mars", "no time zone 'Mars'; set TRACKTOR_TIMEZONE, such as Europe"),
     ],
 )
-def test_a_setting_that_cannot_be_right_serves_nothing(
+def test_serve_refuses_an_invalid_setting(
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
     capsys: Output,
@@ -101,7 +102,7 @@ def test_a_setting_that_cannot_be_right_serves_nothing(
     assert server.names() == []
 
 
-def test_what_is_not_in_the_environment_is_read_from_the_file_beside_it(
+def test_the_environment_overrides_the_env_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("TRACKTOR_TIMEZONE=Europe/Berlin\nTRACKTOR_NOTIFY=in_transit\n")
@@ -111,14 +112,14 @@ def test_what_is_not_in_the_environment_is_read_from_the_file_beside_it(
     assert (shop.timezone, shop.notify) == ("Europe/Berlin", ["delivered"])
 
 
-def test_missing_blocks_are_named_with_what_makes_them() -> None:
+def test_the_error_for_a_missing_block_names_the_command_to_create_it() -> None:
     with pytest.raises(
         InvalidInput, match=r"tials/not-made. Run prefect-tracktor blocks --name not-made"
     ):
         saved(TracktorCredentials, Shop("not-made"))
 
 
-def test_orders_are_found_in_shopify_where_there_is_a_document_for_that() -> None:
+def test_orders_come_from_shopify_if_its_block_is_saved() -> None:
     shop = Shop("order-sources")
     TracktorCredentials.model_validate({"uuid": "c" * 32, "api_key": "k"}).save(shop.name)
     CompletedOrders().save(shop.name, overwrite=True)
@@ -137,9 +138,9 @@ def test_orders_are_found_in_shopify_where_there_is_a_document_for_that() -> Non
 
 @dataclass(frozen=True)
 class Served:
-    """What `serve` printed each time, and the deployment after it had ended."""
+    """The output of `serve`, and the deployment after it ended."""
 
-    said: str
+    output: str
     left: DeploymentResponse
 
 
@@ -147,58 +148,60 @@ class Served:
 def served_again(
     blocks: None, pool: str, server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Served]:
-    """The same deployment, served when workers ran it before, again, beside another process."""
+    """Serve a deployment after workers, again, beside another process, and after that."""
     folder = tmp_path_factory.mktemp("misspelt")
     (folder / ".env").write_text("TRACKTOR_MOD=live\n")
     remove_deployments(server.client)
     only = ["--only", "expired_exceptions"]
 
     def serve() -> Served:
-        with redirect_stdout(StringIO()) as said:
+        with redirect_stdout(StringIO()) as output:
             assert main(["serve", *only]) == 0
-        return Served(said.getvalue(), server[MAIL])
+        return Served(output.getvalue(), server[MAIL])
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(commands, "serve_until_stopped", lambda _deployments: None)
         assert main(["deploy", "--work-pool", pool, *only]) == 0
         found = {"after workers": serve(), "again": serve()}
-        claim(server.client, [server[MAIL].id])
+        claim(server.client, [server[MAIL].id], new_claim())
         found["beside another process"] = serve()
         patched.chdir(folder)
         return found | {"after it": serve()}
 
 
-def test_what_is_no_longer_served_is_paused_until_it_is_served_again(
+def test_a_deployment_is_paused_until_it_is_served_again(
     served_again: dict[str, Served],
 ) -> None:
-    for held in served_again.values():
-        assert held.left.paused
-        assert STOPPED in held.left.tags
-    assert f"updated    {MAIL} (tags, resumed)" in served_again["again"].said
+    for served in served_again.values():
+        assert served.left.paused
+        assert STOPPED in served.left.tags
+    assert f"updated    {MAIL} (tags, resumed)" in served_again["again"].output
 
 
-def test_that_workers_no_longer_run_what_was_deployed_is_told(
+def test_serve_prints_which_work_pool_no_longer_runs_its_deployments(
     served_again: dict[str, Served], pool: str
 ) -> None:
-    told = served_again["after workers"].said
-    assert f"Workers of the work pool '{pool}' no longer run these deployments." in told
-    assert f"prefect-tracktor deploy --work-pool {pool}" in told
-    assert "no longer run" not in served_again["again"].said
+    output = served_again["after workers"].output
+    assert f"Workers of the work pool '{pool}' no longer run these deployments." in output
+    assert f"prefect-tracktor deploy --work-pool {pool}" in output
+    assert "no longer run" not in served_again["again"].output
 
 
-def test_whoever_serves_it_too_is_named_until_it_has_ended(served_again: dict[str, Served]) -> None:
-    told = served_again["beside another process"].said
-    assert f"Also served by {socket.gethostname()}, process {os.getpid()}, since 20" in told
+def test_serve_names_another_process_that_serves_the_same_deployment(
+    served_again: dict[str, Served],
+) -> None:
+    output = served_again["beside another process"].output
+    assert f"Also served by {socket.gethostname()}, process {os.getpid()}, since 20" in output
     for alone in ("after workers", "again", "after it"):
-        assert "Also served by" not in served_again[alone].said
+        assert "Also served by" not in served_again[alone].output
 
 
-def test_a_misspelt_setting_in_the_file_is_named(served_again: dict[str, Served]) -> None:
+def test_serve_names_a_misspelt_variable_in_the_env_file(served_again: dict[str, Served]) -> None:
     named = "unknown variable TRACKTOR_MOD; did you mean TRACKTOR_MODE?"
-    assert [when for when, held in served_again.items() if named in held.said] == ["after it"]
+    assert [when for when, served in served_again.items() if named in served.output] == ["after it"]
 
 
-def test_what_was_deleted_while_it_was_served_keeps_nothing_else_from_being_paused(
+def test_a_deleted_deployment_does_not_keep_others_from_being_paused(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -211,18 +214,31 @@ def test_what_was_deleted_while_it_was_served_keeps_nothing_else_from_being_paus
     assert server[HOURLY].paused
 
 
-def test_what_another_process_took_over_goes_on_when_the_first_one_stops(
+def test_a_deployment_taken_over_stays_active_when_the_first_process_stops(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def until_another_takes_over(_deployments: object) -> None:
-        claim(server.client, [server[MAIL].id])
+        claim(server.client, [server[MAIL].id], new_claim())
 
     monkeypatch.setattr(commands, "serve_until_stopped", until_another_takes_over)
     assert main(["serve", "--only", "expired_exceptions"]) == 0
     assert not server[MAIL].paused
 
 
-def test_each_process_interrupts_its_own_runs(
+def test_deployments_are_paused_when_the_api_fails_before_they_are_served(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise httpx.ConnectError("no route to Prefect")
+
+    monkeypatch.setattr(commands, "claim", fail)
+    assert main(["serve", "--only", "expired_exceptions"]) == 2
+    assert server[MAIL].paused
+    assert STOPPED in server[MAIL].tags
+    assert "Prefect's API does not answer" in capsys.readouterr().err
+
+
+def test_each_process_reschedules_only_its_own_interrupted_runs(
     serve: Callable[..., list[str]], server: Server, capsys: Output
 ) -> None:
     serve("--only", "expired_exceptions")
@@ -231,11 +247,11 @@ def test_each_process_interrupts_its_own_runs(
     def run_in(state: State[None]) -> UUID:
         return client.create_flow_run_from_deployment(mail.id, state=state).id
 
-    first = claim(client, [mail.id])
-    # the signal that ended the process reached the third one, too
+    claim(client, [mail.id], first := new_claim())
+    # the third run received the signal that ended the process, too
     of_first = [run_in(Running()), run_in(Pending()), run_in(Crashed())]
     over = run_in(Completed())
-    second = claim(client, [mail.id])
+    claim(client, [mail.id], second := new_claim())
     of_second = run_in(Running())
     stop(client, [mail.id], first)
     assert [name_of_state(client, run) for run in of_first] == ["AwaitingRetry"] * 3
@@ -251,7 +267,7 @@ def name_of_state(client: SyncPrefectClient, run_id: UUID) -> str | None:
     return client.read_flow_run(run_id).state_name
 
 
-def test_a_run_that_waits_holds_up_no_other_deployment(
+def test_a_waiting_run_does_not_delay_other_deployments(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = []
@@ -265,7 +281,7 @@ def test_a_run_that_waits_holds_up_no_other_deployment(
     assert limits == [1 + 4]
 
 
-def test_what_somebody_paused_stays_paused_through_stop_and_start(
+def test_a_deployment_paused_by_a_user_stays_paused_when_served_again(
     serve: Callable[..., list[str]], server: Server, capsys: Output
 ) -> None:
     serve("--only", "expired_exceptions")

@@ -1,10 +1,6 @@
 """Several shops: each has its own account, and its errors do not affect the others."""
 
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from prefect.deployments.runner import RunnerDeployment
@@ -12,7 +8,6 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect_tracktor import EmailTemplate, Mailer, OrderFile, TracktorCredentials
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Shop, commands, shop_of_the_environment
-from prefect_tracktor.setup.project import write_project
 from tests.system.deployments.conftest import DEPLOYMENTS, Server, deploy_all
 
 MAIL = "Email expired exceptions"
@@ -23,30 +18,31 @@ Output = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def two_shops_and_one_without_blocks(
-    environment: None, alpine: None, no_deployments: None, pool: str, shops_are: Put
+def two_shops_and_a_broken_one(
+    environment: None, alpine: None, no_deployments: None, pool: str, set_shops: Put
 ) -> None:
-    shops_are(Shop("alpine"), Shop("bay"), shop_of_the_environment())
+    set_shops(Shop("alpine"), Shop("bay"), shop_of_the_environment())
 
 
-@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
-def test_a_shop_that_is_not_set_up_does_not_keep_the_others(server: Server, capsys: Output) -> None:
+@pytest.mark.usefixtures("two_shops_and_a_broken_one")
+def test_one_broken_shop_does_not_keep_the_others_from_being_deployed(
+    server: Server, capsys: Output
+) -> None:
     assert main(DEPLOY) == 2
     assert server.names() == [
         f"{MAIL}/alpine-email-expired-exceptions",
         f"{MAIL}/email-expired-exceptions",
     ]
-    said = capsys.readouterr().out
-    assert "bay: NOT SET UP" in said
+    output = capsys.readouterr().out
+    assert "bay: NOT SET UP" in output
     assert (
-        "there is no block tracktor-order-file/bay. Run prefect-tracktor blocks --name bay" in said
+        "there is no block tracktor-order-file/bay. Run prefect-tracktor blocks --name bay"
+        in output
     )
 
 
-@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
-def test_two_shops_with_one_account_do_not_both_write_to_its_customers(
-    server: Server, capsys: Output
-) -> None:
+@pytest.mark.usefixtures("two_shops_and_a_broken_one")
+def test_a_second_shop_with_the_same_account_is_refused(server: Server, capsys: Output) -> None:
     own = (TracktorCredentials, OrderFile, Mailer)
     for block in own:
         block.model_validate(block.load("alpine")).save("bay", overwrite=True)
@@ -64,23 +60,9 @@ def test_two_shops_with_one_account_do_not_both_write_to_its_customers(
     )
 
 
-def test_a_file_that_is_copied_makes_a_deployment(tmp_path: Path) -> None:
-    list(write_project(tmp_path))
-    shutil.copy(tmp_path / "flows" / "webhooks.py", tmp_path / "flows" / "of_my_own.py")
-    told = subprocess.run(
-        [sys.executable, "-m", "flows", "serve", "--only", "nothing"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 2
-    assert ", notify, of_my_own, reconcile, " in told.stderr
-
-
 @pytest.mark.usefixtures("environment", "no_deployments", "pool")
 @pytest.mark.parametrize("only", [["of_my_own"], ["expired_exceptions", "of_my_own"]])
-def test_a_copy_must_not_replace_what_the_first_file_makes(
+def test_two_files_with_the_same_deployment_name_are_refused(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output, only: list[str]
 ) -> None:
     makers = DEPLOYMENTS | {"of_my_own": DEPLOYMENTS["expired_exceptions"]}
@@ -94,7 +76,7 @@ def test_a_copy_must_not_replace_what_the_first_file_makes(
 
 
 @pytest.mark.usefixtures("environment", "no_deployments", "pool")
-def test_a_file_whose_own_block_is_not_there_keeps_no_other_from_being_deployed(
+def test_a_file_with_a_missing_block_does_not_keep_others_from_being_deployed(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     def of_my_own(_shop: Shop) -> RunnerDeployment:
@@ -110,8 +92,8 @@ def test_a_file_whose_own_block_is_not_there_keeps_no_other_from_being_deployed(
     )
 
 
-@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
-def test_one_shop_may_be_chosen(server: Server, capsys: Output) -> None:
+@pytest.mark.usefixtures("two_shops_and_a_broken_one")
+def test_deploy_takes_one_shop_by_name(server: Server, capsys: Output) -> None:
     assert main([*DEPLOY, "--shop", "alpine"]) == 0
     assert server.names() == [f"{MAIL}/alpine-email-expired-exceptions"]
     assert "bay" not in capsys.readouterr().out
@@ -120,8 +102,8 @@ def test_one_shop_may_be_chosen(server: Server, capsys: Output) -> None:
     assert "unknown shop in flows/shops.py: 'cove'; choose from alpine, bay, tracktor" in refused
 
 
-@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
-def test_the_others_are_served(
+@pytest.mark.usefixtures("two_shops_and_a_broken_one")
+def test_one_broken_shop_does_not_keep_the_others_from_being_served(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     served: list[str] = []
@@ -135,15 +117,15 @@ def test_the_others_are_served(
     assert "bay: NOT SET UP" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
-def test_what_a_shop_that_is_not_set_up_has_on_the_server_is_not_called_left_over(
-    server: Server, shops_are: Put, capsys: Output
+@pytest.mark.usefixtures("two_shops_and_a_broken_one")
+def test_deployments_of_a_broken_shop_are_not_listed_as_left_over(
+    server: Server, set_shops: Put, capsys: Output
 ) -> None:
     assert main([*DEPLOY, "--shop", "alpine"]) == 0
-    shops_are(Shop("alpine", timezone="Mars"), shop_of_the_environment())
+    set_shops(Shop("alpine", timezone="Mars"), shop_of_the_environment())
     assert main(["deploy", "--work-pool", "here", "--dry-run"]) == 2
     assert "left over" not in capsys.readouterr().out
-    shops_are(shop_of_the_environment())
+    set_shops(shop_of_the_environment())
     assert main(["deploy", "--work-pool", "here", "--dry-run"]) == 0
     assert f"left over  {MAIL}/alpine-email-expired-exceptions" in capsys.readouterr().out
 
@@ -157,15 +139,15 @@ def test_what_a_shop_that_is_not_set_up_has_on_the_server_is_not_called_left_ove
         (Shop("alpine", notify="delivered"), "write a list, such as ['delivered']"),
     ],
 )
-def test_a_setting_that_cannot_be_right_is_named(
-    shop: Shop, problem: str, shops_are: Put, capsys: Output
+def test_an_invalid_shop_setting_is_named(
+    shop: Shop, problem: str, set_shops: Put, capsys: Output
 ) -> None:
-    shops_are(shop)
+    set_shops(shop)
     assert main(DEPLOY) == 2
     assert problem in capsys.readouterr().out
 
 
-def test_two_shops_of_one_name_are_refused(shops_are: Put, capsys: Output) -> None:
-    shops_are(Shop("alpine"), Shop("alpine"))
+def test_two_shops_with_the_same_name_are_refused(set_shops: Put, capsys: Output) -> None:
+    set_shops(Shop("alpine"), Shop("alpine"))
     assert main(DEPLOY) == 2
     assert "two shops of the name alpine" in capsys.readouterr().err

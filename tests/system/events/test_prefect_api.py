@@ -1,4 +1,4 @@
-"""Events are found although Prefect Cloud refuses event queries of more than 14 days."""
+"""Events are read back although Prefect Cloud refuses queries of more than 14 days."""
 
 import json
 from collections.abc import Iterator
@@ -31,22 +31,22 @@ LONGEST = timedelta(days=14)
 
 
 class LikeCloud(BaseHTTPRequestHandler):
-    """A proxy of a real server that refuses queries of too long a time."""
+    """A proxy of a Prefect server that refuses queries of more than 14 days."""
 
     protocol_version = "HTTP/1.1"
     behind: ClassVar[str]
     spans: ClassVar[list[timedelta]]
 
-    def answer(self) -> None:
+    def respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         if self.path.endswith("/events/filter") and self._span(body) > LONGEST:
-            self._give(422, b'{"detail": "more than 14 days"}')
+            self._send(422, b'{"detail": "more than 14 days"}')
             return
         headers = {"content-type": self.headers.get("content-type") or "application/json"}
-        answer = httpx.request(
+        response = httpx.request(
             self.command, f"{self.behind}{self.path}", content=body, headers=headers
         )
-        self._give(answer.status_code, answer.content)
+        self._send(response.status_code, response.content)
 
     def _span(self, body: bytes) -> timedelta:
         occurred = json.loads(body)["filter"]["occurred"]
@@ -54,7 +54,7 @@ class LikeCloud(BaseHTTPRequestHandler):
         self.spans.append(until - since)
         return until - since
 
-    def _give(self, status: int, body: bytes) -> None:
+    def _send(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
@@ -67,22 +67,22 @@ class LikeCloud(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def spans() -> Iterator[list[timedelta]]:
-    """Connect to a Prefect like Cloud; return the time span of each query."""
+    """Connect to a Prefect like Cloud; return the time spans of the queries."""
     with like_cloud(PREFECT_API_URL.value() or "") as spans:
         yield spans
 
 
 @contextmanager
 def like_cloud(url: str) -> Iterator[list[timedelta]]:
-    asked: list[timedelta] = []
-    fields = {"behind": url.removesuffix("/api"), "spans": asked}
-    methods = {"do_GET": LikeCloud.answer, "do_POST": LikeCloud.answer}
+    spans: list[timedelta] = []
+    fields = {"behind": url.removesuffix("/api"), "spans": spans}
+    methods = {"do_GET": LikeCloud.respond, "do_POST": LikeCloud.respond}
     handler = type("Handler", (LikeCloud,), fields | methods)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/api"
         with temporary_settings(updates={PREFECT_API_URL: address}):
-            yield asked
+            yield spans
         server.shutdown()
 
 
@@ -96,13 +96,13 @@ def event(*, days_ago: float, event_id: UUID | None = None) -> Event:
     )
 
 
-def test_events_are_confirmed_however_far_apart_they_occurred(spans: list[timedelta]) -> None:
+def test_events_years_apart_are_all_confirmed(spans: list[timedelta]) -> None:
     events = [event(days_ago=days) for days in (0, 0.5, 12, 13, 14, 15, 40, 400, 5000)]
     assert send_events(events) == {one.id for one in events}
     assert max(spans) <= WINDOW
 
 
-def test_an_event_that_prefect_has_had_for_long_is_found_as_what_it_is(
+def test_an_event_stored_months_ago_is_found_by_its_id(
     spans: list[timedelta], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = event(days_ago=60)
@@ -112,7 +112,7 @@ def test_an_event_that_prefect_has_had_for_long_is_found_as_what_it_is(
     assert max(spans) <= WINDOW
 
 
-def test_the_outbox_is_emptied_of_events_new_and_old(
+def test_the_emitter_confirms_new_and_old_events(
     spans: list[timedelta], queue: WebhookQueue
 ) -> None:
     first = event(days_ago=30)

@@ -361,7 +361,7 @@ def test_a_lost_smtp_connection_is_opened_again(
 def test_the_same_emails_are_sent_for_any_response_format(
     run: Run, tracktor: Sandbox, mail: MailServer, customers: list[str]
 ) -> None:
-    tracktor.answers = ResponseFormat(
+    tracktor.response_format = ResponseFormat(
         wrapped=False,
         status_as_object=True,
         numbers_as_strings=True,

@@ -1,4 +1,4 @@
-"""Which commands of the pages the tests cannot run, why, and what of them is looked at instead."""
+"""Commands of the pages that the tests only check, and why they are not run."""
 
 import re
 import runpy
@@ -20,21 +20,21 @@ from tests.support.programs import PROJECT
 _PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def _make(words: list[str]) -> str:
+def _make(arguments: list[str]) -> str:
     makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
-    for target in (word for word in words[1:] if "=" not in word):
+    for target in (argument for argument in arguments[1:] if "=" not in argument):
         if not re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE):
             return f"the Makefile has no target {target}"
     return ""
 
 
-def _pip(words: list[str]) -> str:
+def _pip(arguments: list[str]) -> str:
     known = _PYPROJECT["project"]["optional-dependencies"].keys()
-    for word in words[2:]:
-        if word.startswith(("-", ".")) or word.endswith(".txt"):
+    for argument in arguments[2:]:
+        if argument.startswith(("-", ".")) or argument.endswith(".txt"):
             continue
         try:
-            wanted = Requirement(word)
+            wanted = Requirement(argument)
         except InvalidRequirement as invalid:
             return str(invalid)
         if canonicalize_name(wanted.name) != "prefect-tracktor":
@@ -48,41 +48,41 @@ def _pip(words: list[str]) -> str:
 
 @cache
 def _help_of(command: str) -> tuple[int, str]:
-    """What Python's module of this name says of a command, and the exit status."""
-    words = shlex.split(command)
-    said = StringIO()
+    """Return the exit status and the help text of a command, a Python module."""
+    arguments = shlex.split(command)
+    output = StringIO()
     with (
-        patch.object(sys, "argv", [*words, "--help"]),
-        redirect_stdout(said),
-        redirect_stderr(said),
+        patch.object(sys, "argv", [*arguments, "--help"]),
+        redirect_stdout(output),
+        redirect_stderr(output),
     ):
         try:
-            runpy.run_module(words[0], run_name="__main__")
+            runpy.run_module(arguments[0], run_name="__main__")
         except SystemExit as end:
-            return int(end.code or 0), said.getvalue()
-    return 0, said.getvalue()
+            return int(end.code or 0), output.getvalue()
+    return 0, output.getvalue()
 
 
-def _prefect(words: list[str]) -> str:
-    subcommand = list(_until_option(words))
-    status, said = _help_of(shlex.join(subcommand))
+def _prefect(arguments: list[str]) -> str:
+    subcommand = list(_until_option(arguments))
+    status, output = _help_of(shlex.join(subcommand))
     if status:
-        return said
-    options = [word.partition("=")[0] for word in words if word.startswith("--")]
-    unknown = [option for option in options if option not in said]
+        return output
+    options = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    unknown = [option for option in options if option not in output]
     return f"{shlex.join(subcommand)} has no {unknown}" if unknown else ""
 
 
-def _until_option(words: list[str]) -> Iterator[str]:
-    for word in words:
-        if word.startswith("-"):
+def _until_option(arguments: list[str]) -> Iterator[str]:
+    for argument in arguments:
+        if argument.startswith("-"):
             return
-        yield word
+        yield argument
 
 
-def _deploy(words: list[str]) -> str:
-    [place] = [at for at, word in enumerate(words) if word == "--pip-package"]
-    return _pip(["pip", "install", words[place + 1]])
+def _deploy(arguments: list[str]) -> str:
+    [place] = [at for at, argument in enumerate(arguments) if argument == "--pip-package"]
+    return _pip(["pip", "install", arguments[place + 1]])
 
 
 def _nothing(_words: list[str]) -> str:
@@ -94,9 +94,9 @@ class CheckedOnly:
     """A command that is not run.
 
     Attributes:
-        command: How it begins.
-        why: Why not.
-        problem: What is wrong with its words; empty if nothing is.
+        command: Its first words.
+        why: The reason.
+        problem: Returns what is wrong with its arguments; empty if nothing is.
     """
 
     command: str
@@ -105,9 +105,9 @@ class CheckedOnly:
 
 
 _CHECKED_ONLY = [
-    CheckedOnly("make", "the targets install, or run these very tests", _make),
-    CheckedOnly("pip install", "the environment of the tests stays as it is", _pip),
-    CheckedOnly("python -m pip install", "likewise", lambda words: _pip(words[2:])),
+    CheckedOnly("make", "the targets install, or run these tests", _make),
+    CheckedOnly("pip install", "the environment of the tests must not change", _pip),
+    CheckedOnly("python -m pip install", "likewise", lambda arguments: _pip(arguments[2:])),
     CheckedOnly("python -m venv", "likewise", _nothing),
     CheckedOnly("prefect cloud", "there is no account", _prefect),
     CheckedOnly("prefect work-pool create --type prefect:managed", "likewise", _prefect),
@@ -117,10 +117,10 @@ _CHECKED_ONLY = [
     CheckedOnly("kubectl", "there is no Kubernetes", _nothing),
     CheckedOnly("helm", "there is no Kubernetes", _nothing),
 ]
-# where the tests' own server stands in for the reader's
+# where the server of the tests replaces that of the reader
 PREFECT_SERVER = CheckedOnly("prefect server start", "the tests have a server already", _prefect)
 
-# what goes on until it is stopped, and what it prints once it serves
+# commands that run until stopped, and what they print once they serve
 _SERVERS = {
     r"prefect-tracktor serve": r"being served",
     r"prefect-tracktor sandbox": r"Serving until",
@@ -128,21 +128,21 @@ _SERVERS = {
     r"prefect server start": r"Check out the dashboard",
     r"prefect worker start": r"started!",
 }
-# a reader's own file that serves its flow; elsewhere it may as well come to an end
-_SERVERS_BESIDE = _SERVERS | {r"python \w+\.py": r"being served"}
+# a reader's file that serves its flow; in the foreground, it may as well end
+_SERVERS_IN_BACKGROUND = _SERVERS | {r"python \w+\.py": r"being served"}
 
 
-def ready_pattern(code: str, *, beside: bool = False) -> re.Pattern[str] | None:
-    """What the last server that the code starts prints once it serves.
+def ready_pattern(code: str, *, in_background: bool = False) -> re.Pattern[str] | None:
+    """Return what the last server that the code starts prints once it serves.
 
     Args:
         code: A block of shell commands.
-        beside: Whether it has a shell of its own.
+        in_background: Whether the code has its own shell.
 
     Returns:
         The pattern; `None` if it starts no server.
     """
-    servers = _SERVERS_BESIDE if beside else _SERVERS
+    servers = _SERVERS_IN_BACKGROUND if in_background else _SERVERS
     found = [
         ready for line in code.splitlines() for start, ready in servers.items()
         if re.match(rf"\s*{start}\b(?!.*--help)", line)
@@ -150,20 +150,20 @@ def ready_pattern(code: str, *, beside: bool = False) -> re.Pattern[str] | None:
     return re.compile(found[-1]) if found else None
 
 
-def runnable(code: str, *, server_stands: bool) -> str:
-    """The code without the commands that are only checked.
+def runnable(code: str, *, has_server: bool) -> str:
+    """Return the code without the commands that are only checked.
 
     Args:
         code: A block of shell commands.
-        server_stands: Whether `prefect server start` is one of them.
+        has_server: Whether a Prefect server runs, so that its start is only checked.
 
     Returns:
-        What can be run.
+        The code to run.
 
     Raises:
-        AssertionError: A command that is only checked is not right.
+        AssertionError: A command that is only checked is invalid.
     """
-    checked = [*_CHECKED_ONLY, PREFECT_SERVER] if server_stands else _CHECKED_ONLY
+    checked = [*_CHECKED_ONLY, PREFECT_SERVER] if has_server else _CHECKED_ONLY
     lines = re.split(r"(?<!\\)\n", code)
     return "\n".join(_checked(line, checked) for line in lines)
 

@@ -1,4 +1,4 @@
-"""The pages of the handbook and the README, as the code blocks they show."""
+"""Pages of the handbook and the README, and their code blocks."""
 
 import re
 import textwrap
@@ -28,9 +28,9 @@ class Block:
     Attributes:
         page: The page's file.
         line: The line of the page on which its code begins.
-        language: What it is written in.
-        title: What stands above it; a file's name, or that it has a shell of its own.
-        code: Its text, without the indentation that the page gives it.
+        language: Its language.
+        title: Its title: a file name, or that it has its own shell.
+        code: Its text, without the indentation of the page.
     """
 
     page: Path
@@ -41,12 +41,12 @@ class Block:
 
     @property
     def is_file(self) -> bool:
-        """Whether the reader saves it under its title."""
+        """Whether the reader saves it as a file with this name."""
         return bool(_FILE_NAME.fullmatch(self.title))
 
     @property
     def is_understood(self) -> bool:
-        """Whether there is a rule for it, so that nothing on a page is left out."""
+        """Whether the tests know what to do with it."""
         if self.is_file:
             return True
         titles = {"", SHELL_OF_ITS_OWN} if self.language == "sh" else {""}
@@ -54,12 +54,12 @@ class Block:
 
 
 def name_of(page: Path) -> str:
-    """The page as tests call it, such as docs/tutorial.md."""
+    """Return a page's relative path, such as docs/tutorial.md."""
     return page.relative_to(PROJECT).as_posix()
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """All code blocks of a page, in order.
+    """Return all code blocks of a page, in order.
 
     Args:
         page: The page's file.
@@ -68,7 +68,7 @@ def blocks_of(page: Path) -> list[Block]:
         The blocks.
 
     Raises:
-        ValueError: There is a fence that begins or ends nothing.
+        ValueError: A fence begins or ends no block.
     """
     return list(_blocks(page, page.read_text(encoding="utf-8")))
 

@@ -1,4 +1,4 @@
-"""A reader at work: a folder after `prefect-tracktor init`, an account, a mailbox, a Prefect."""
+"""A reader of the handbook: a project folder, an account, a mail server, a Prefect server."""
 
 import linecache
 import os
@@ -20,24 +20,24 @@ from prefect_tracktor.setup.project import write_project
 from tests.support.programs import PROJECT, free_port
 from tests.system.handbook.commands import PREFECT_SERVER, ready_pattern, runnable
 from tests.system.handbook.pages import SHELL_OF_ITS_OWN, Block
-from tests.system.handbook.shells import Shell, ShellBeside
+from tests.system.handbook.shells import BackgroundShell, Shell
 
-# how the variables begin that a reader sets
+# prefixes of the variables that a reader sets
 OURS = ("PREFECT_", "TRACKTOR_", "SHOPIFY_", "SMTP_")
-# a value as shells and .env files write it
+# a value in a shell or an .env file
 _VALUE = r"(?:'[^'\n]*'|\"[^\"\n]*\"|[^\s#'\"]*)"
 
 
 @dataclass
 class Reader:
-    """Somebody who does what a page says, block by block.
+    """A reader who follows a page, block by block.
 
     Attributes:
-        folder: Where the project is.
+        folder: The project folder.
         tracktor: The account.
         mail: The mail server.
-        from_nothing: Whether nothing is set up before: no variable, no Prefect server.
-        with_blocks: Whether the blocks were made before.
+        from_nothing: Whether nothing is set up: no variable, no Prefect server.
+        with_blocks: Whether the blocks are saved before.
     """
 
     folder: Path
@@ -49,10 +49,10 @@ class Reader:
     receiver_port: int = field(default_factory=free_port)
     _names: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
     _shell: Shell | None = None
-    _beside: list[ShellBeside] = field(default_factory=list)
+    _background: list[BackgroundShell] = field(default_factory=list)
 
-    def settle_in(self) -> None:
-        """Write the project into the folder, and set up what was set up before."""
+    def set_up(self) -> None:
+        """Write the project into the folder, and save the blocks."""
         self.home.mkdir(parents=True)
         list(write_project(self.folder))
         # so that `. .venv/bin/activate` works as it does after `make`
@@ -78,7 +78,7 @@ class Reader:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a new shell knows."""
+        """The environment of a new shell."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         path = f"{sys.prefix}/bin{os.pathsep}{kept.get('PATH', '')}"
         settings = {
@@ -98,46 +98,46 @@ class Reader:
         return kept | settings | ({} if self.from_nothing else self._account)
 
     def follow(self, block: Block) -> None:
-        """Do what a block says.
+        """Follow a block: save the file, or run the code.
 
         Args:
             block: The block.
 
         Raises:
-            AssertionError: It does not work.
+            AssertionError: The block does not work.
         """
         if block.is_file:
             path = self.folder / block.title
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self._filled_in(block.code), encoding="utf-8")
+            path.write_text(self._fill_in(block.code), encoding="utf-8")
         elif block.language == "python":
             self._run_python(block)
         elif block.language == "sh":
             self._run_sh(block)
 
     def close(self) -> None:
-        """Leave nothing running."""
-        for shell in reversed(self._beside):
+        """End all shells."""
+        for shell in reversed(self._background):
             shell.close()
         if self._shell is not None:
             self._shell.close()
 
     def _run_python(self, block: Block) -> None:
-        # at its place in the page, so that errors and inspect find its lines there
-        code = "\n" * (block.line - 1) + self._filled_in(block.code)
+        # at its line of the page, for errors and inspect
+        code = "\n" * (block.line - 1) + self._fill_in(block.code)
         linecache.checkcache(str(block.page))
         exec(compile(code, block.page, "exec"), self._names)  # noqa: S102  # our own handbook
 
     def _run_sh(self, block: Block) -> None:
-        code = runnable(self._filled_in(block.code), server_stands=not self.from_nothing)
-        beside = block.title == SHELL_OF_ITS_OWN
-        ready = ready_pattern(code, beside=beside)
-        if beside:
+        code = runnable(self._fill_in(block.code), has_server=not self.from_nothing)
+        in_background = block.title == SHELL_OF_ITS_OWN
+        ready = ready_pattern(code, in_background=in_background)
+        if in_background:
             if ready is not None:
-                self._beside.append(ShellBeside(self.folder, self.environment, code, ready))
+                self._background.append(BackgroundShell(self.folder, self.environment, code, ready))
                 return
-            assert PREFECT_SERVER.command in block.code, "it starts nothing that goes on"
-        assert ready is None, f"it never comes to an end: give it a {SHELL_OF_ITS_OWN!r}"
+            assert PREFECT_SERVER.command in block.code, "it starts no server"
+        assert ready is None, f"it never ends: give it a {SHELL_OF_ITS_OWN!r}"
         assert self._shell is not None
         self._shell.run(f"line-{block.line}", code)
 
@@ -151,7 +151,7 @@ class Reader:
 
     @property
     def _account(self) -> dict[str, str]:
-        """The variables of a shop that is set up."""
+        """The variables of a complete shop."""
         return self._assigned | {
             "SHOPIFY_SHOP": "your-store",
             "SHOPIFY_INCLUDE_DELIVERED": "1",
@@ -163,7 +163,7 @@ class Reader:
 
     @property
     def _assigned(self) -> dict[str, str]:
-        """The variables that pages set to something of the reader's own, and what is meant here."""
+        """The variables with the reader's own values, and the values here."""
         return {
             "TRACKTOR_UUID": self.tracktor.uuid,
             "TRACKTOR_API_KEY": self.tracktor.api_key,
@@ -183,7 +183,7 @@ class Reader:
 
     @property
     def _replaced(self) -> dict[str, str]:
-        """What else of a page is the reader's own: a pattern, and what stands for it here."""
+        """Other placeholders of the pages: a pattern, and the value here."""
         tracktor, mail = self.tracktor, self.mail
         receiver = "prefect-tracktor receive --credentials tracktor"
         return {
@@ -199,31 +199,30 @@ class Reader:
                 f' base_url="{tracktor.shopify_url}"'
             ),
             r"YOUR-CLIENT-ID": tracktor.shopify_client_id,
-            # orders as the docstrings name them
             r"http://127\.0\.0\.1:4200/api": self.prefect_api_url,
             re.escape(receiver): f"{receiver} --port {self.receiver_port}",
             r"127\.0\.0\.1:8484": f"127.0.0.1:{self.receiver_port}",
-            # a reader has a minute
+            # shorter than in the handbook
             r"--interval 60\b": "--interval 15",
         }
 
-    def _filled_in(self, code: str) -> str:
+    def _fill_in(self, code: str) -> str:
         for pattern, value in self._replaced.items():
             code = re.sub(pattern, value, code)
         code = _assign(code, self._assigned)
-        assert "…" not in code, f"nothing says what … stands for in:\n{code}"
+        assert "…" not in code, f"there is no value for … in:\n{code}"
         return code
 
 
 def _assign(code: str, values: Mapping[str, str]) -> str:
-    """Every `NAME=…` of these names, also behind a shop's prefix, with the value that is meant."""
+    """Set every `NAME=…` of these names to its value, also with a shop's prefix."""
 
-    def meant(found: re.Match[str]) -> str:
+    def assigned(found: re.Match[str]) -> str:
         return found["before"] + shlex.quote(values[found["name"]])
 
     names = "|".join(values)
     pattern = rf"(?P<before>(?<!\S)(?:[A-Z0-9]+_)*?(?P<name>{names})=){_VALUE}"
     lines = code.split("\n")
     return "\n".join(
-        line if line.startswith("#") else re.sub(pattern, meant, line) for line in lines
+        line if line.startswith("#") else re.sub(pattern, assigned, line) for line in lines
     )

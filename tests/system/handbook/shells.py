@@ -1,4 +1,4 @@
-"""Bash as a reader uses it: a session that goes on from block to block, and shells beside it."""
+"""Bash as a reader uses it: one session for all blocks, and shells in the background."""
 
 import os
 import re
@@ -15,11 +15,11 @@ _GRACE_SECONDS = 20
 
 
 class Shell:
-    """One bash session; what is exported and where it stands is kept from block to block.
+    """One bash session, which keeps exports and the directory from block to block.
 
     Args:
-        folder: Where it begins.
-        environment: The variables that it begins with.
+        folder: The working directory.
+        environment: The environment variables.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
@@ -32,14 +32,14 @@ class Shell:
         """Run a block to its end.
 
         Args:
-            name: What its script is called.
+            name: The name of its script.
             code: The block.
 
         Returns:
-            What it printed.
+            The output.
 
         Raises:
-            AssertionError: A command failed, or does not come to an end.
+            AssertionError: A command failed, or does not end.
         """
         script, printed = self._scripts / f"{name}.sh", self._scripts / f"{name}.out"
         script.write_text(code, encoding="utf-8")
@@ -48,22 +48,22 @@ class Shell:
         self._bash.stdin.write(f". {script} >{printed} 2>&1 </dev/null; echo done\n")
         self._bash.stdin.flush()
         ended, _, _ = select.select([self._bash.stdout], [], [], _GUARD_SECONDS)
-        outcome = self._bash.stdout.readline() if ended else "it does not come to an end"
-        said = printed.read_text(encoding="utf-8", errors="replace")
-        assert outcome == "done\n", f"{outcome or 'a command failed'}\n{code}\n{said}"
-        return said
+        outcome = self._bash.stdout.readline() if ended else "it does not end"
+        output = printed.read_text(encoding="utf-8", errors="replace")
+        assert outcome == "done\n", f"{outcome or 'a command failed'}\n{code}\n{output}"
+        return output
 
     def close(self) -> None:
-        """End the session and what it left running."""
+        """End the session and its processes."""
         _end(self._bash)
 
 
-class ShellBeside:
-    """A bash of its own that runs one block in the background.
+class BackgroundShell:
+    """A bash that runs one block in the background.
 
     Args:
-        folder: Where it begins.
-        environment: The variables that it begins with.
+        folder: The working directory.
+        environment: The environment variables.
         code: The block.
         ready: What it prints once it serves.
     """
@@ -72,22 +72,22 @@ class ShellBeside:
         self, folder: Path, environment: Mapping[str, str], code: str, ready: re.Pattern[str]
     ) -> None:
         self._lines: list[str] = []
-        self._settled = threading.Event()
+        self._started = threading.Event()
         self._is_ready = False
         self._bash = _bash(["-c", code], folder, environment)
         self._reader = threading.Thread(target=self._read, args=[ready], daemon=True)
         self._reader.start()
-        if not self._settled.wait(_GUARD_SECONDS) or not self._is_ready:
+        if not self._started.wait(_GUARD_SECONDS) or not self._is_ready:
             self.close()
-            raise AssertionError(f"it never said {ready.pattern!r}:\n{code}\n{self.said}")
+            raise AssertionError(f"it never printed {ready.pattern!r}:\n{code}\n{self.output}")
 
     @property
-    def said(self) -> str:
-        """What it has printed so far."""
+    def output(self) -> str:
+        """The output so far."""
         return "".join(self._lines)
 
     def close(self) -> None:
-        """End it and all that it started."""
+        """End it and its processes."""
         _end(self._bash, self._reader)
 
     def _read(self, ready: re.Pattern[str]) -> None:
@@ -96,8 +96,8 @@ class ShellBeside:
             self._lines.append(line)
             if ready.search(line):
                 self._is_ready = True
-                self._settled.set()
-        self._settled.set()
+                self._started.set()
+        self._started.set()
 
 
 def _bash(
@@ -117,18 +117,18 @@ def _bash(
 
 
 def _signal(bash: "subprocess.Popen[str]", number: signal.Signals) -> None:
-    """Tell a bash and all that it started."""
+    """Send a signal to a bash and its processes."""
     with suppress(ProcessLookupError):
         os.killpg(bash.pid, number)
 
 
 def _end(bash: "subprocess.Popen[str]", printing: threading.Thread | None = None) -> None:
-    """End a bash and all that it started, in good order or else at once."""
+    """End a bash and its processes, gracefully or else by SIGKILL."""
     _signal(bash, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         bash.wait(_GRACE_SECONDS)
     if printing is not None:
-        # ends when the last of what was started has ended
+        # ends with the last process
         printing.join(_GRACE_SECONDS)
     _signal(bash, signal.SIGKILL)
     bash.wait()

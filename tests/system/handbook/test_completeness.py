@@ -1,4 +1,4 @@
-"""The handbook leaves out nothing that is public, and points to nothing that is not there."""
+"""The handbook covers all public names, and its references exist."""
 
 import re
 from collections.abc import Iterator
@@ -27,10 +27,10 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def documented() -> Iterator[str]:
-    """The last parts of the names that mkdocstrings puts on the reference's pages."""
+    """Yield the last parts of the names that the reference's pages document."""
     for page in REFERENCE.glob("*.md"):
         for path, options in _DIRECTIVE.findall(page.read_text("utf-8") + "\n"):
-            # the last of the options
+            # members are the last option
             members = re.findall(r"\w+", options.partition("members:")[2])
             yield from members or [path.rpartition(".")[2]]
             if path == "prefect_tracktor.tasks":
@@ -52,7 +52,7 @@ def public_names() -> list[str]:
     return sorted(set(names))
 
 
-def test_which_status_names_properties_that_there_are() -> None:
+def test_the_status_table_names_existing_properties() -> None:
     page = (REFERENCE / "conditions.md").read_text("utf-8")
     table = page.partition("## Which status property to use")[2].partition("\nUse these")[0]
     named = re.findall(r"`(parcel|order)\.(\w+)", table)
@@ -66,7 +66,7 @@ def test_which_status_names_properties_that_there_are() -> None:
     assert "Since when is it in exception?" in table
 
 
-def test_the_table_of_blocks_has_every_flow_and_every_block() -> None:
+def test_the_blocks_page_lists_every_flow_and_block() -> None:
     page = (REFERENCE / "blocks.md").read_text("utf-8")
     table = page.partition("## Which blocks a flow needs")[2].partition("\n## ")[0]
     ready_made = [name for name in flows.__all__ if isinstance(getattr(flows, name), Flow)]
@@ -100,12 +100,12 @@ def test_the_reference_has_every_public_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(errors())))
-def test_every_error_says_what_to_do(name: str) -> None:
+def test_the_troubleshooting_page_lists_every_error(name: str) -> None:
     assert re.search(rf"^\| `{name}` \|.+\|.*\|$", TROUBLESHOOT, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", flow_names())
-def test_every_flow_has_a_how_to_that_speaks_of_it(name: str) -> None:
+def test_every_flow_has_a_how_to_page(name: str) -> None:
     [row] = [line for line in FLOWS.splitlines() if line.startswith(f"| [`{name}`]")]
     found = re.search(r"\]\(\.\./(how-to/[\w-]+\.md)", row)
     assert found
@@ -113,24 +113,13 @@ def test_every_flow_has_a_how_to_that_speaks_of_it(name: str) -> None:
     assert f"| `{name}` |" in (PROJECT / "README.md").read_text("utf-8")
 
 
-def test_the_table_of_blocks_has_all() -> None:
-    public = {name: getattr(prefect_tracktor, name) for name in prefect_tracktor.__all__}
-    blocks = [
-        name
-        for name, value in public.items()
-        if isinstance(value, type) and issubclass(value, PrefectBlock)
-    ]
-    page = (REFERENCE / "blocks.md").read_text("utf-8")
-    assert [name for name in blocks if f"`{name}`" not in page] == []
-
-
 @pytest.mark.parametrize("name", flow_names())
-def test_the_table_of_blocks_has_what_each_flow_needs(name: str) -> None:
+def test_the_blocks_page_has_a_complete_row_for_each_flow(name: str) -> None:
     page = (REFERENCE / "blocks.md").read_text("utf-8")
     assert re.search(rf"^\|[^|]*`{name}`[^|]*\|(?:[^|]*\|){{4}}$", page, re.MULTILINE)
 
 
-def test_every_command_line_is_shown() -> None:
+def test_the_reference_shows_the_help_of_every_command() -> None:
     page = (REFERENCE / "commands.md").read_text("utf-8")
     commands = [name for name in app if not name.startswith("-")]
     assert len(commands) >= 7
@@ -140,7 +129,7 @@ def test_every_command_line_is_shown() -> None:
     assert missing == []
 
 
-def test_every_target_of_make_is_told() -> None:
+def test_the_reference_lists_every_make_target() -> None:
     makefile = (PROJECT / "Makefile").read_text("utf-8")
     page = (REFERENCE / "commands.md").read_text("utf-8")
     targets = re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE)
@@ -148,18 +137,18 @@ def test_every_target_of_make_is_told() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_only_deployments_that_exist_are_served(page: Path) -> None:
+def test_pages_serve_only_existing_deployments(page: Path) -> None:
     for names in re.findall(r"prefect-tracktor serve --only ((?:\w+ ?)+)", page.read_text("utf-8")):
         assert set(names.split()) <= build_functions(modules_of("flows")).keys()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_no_page_installs_whatever_somebody_uploads_under_our_name(page: Path) -> None:
+def test_no_page_installs_the_package_by_name_alone(page: Path) -> None:
     by_name = r"(?:pip install|--pip-package)[ '\"`]*prefect-tracktor(?:\[[\w,]*\])?(?!\S*@)"
     assert re.findall(by_name, page.read_text("utf-8")) == []
 
 
-def test_the_links_of_the_readme_lead_somewhere() -> None:
+def test_relative_links_of_the_readme_have_targets() -> None:
     readme = PROJECT / "README.md"
     links = [link for link in _LINK.findall(readme.read_text("utf-8")) if "://" not in link]
     assert len(links) > 20

@@ -1,4 +1,4 @@
-"""A rate that many processes share through Prefect; where it cannot be asked, nothing is sent."""
+"""Rate limits that processes share through Prefect."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -38,7 +38,7 @@ NewLimit = Callable[..., str]
 
 @pytest.fixture
 def new_limit() -> NewLimit:
-    """Make a global concurrency limit; gives its name."""
+    """Create a global concurrency limit and return its name."""
 
     def new_limit(**fields: Any) -> str:
         name = f"tracktor-{uuid4().hex}"
@@ -62,7 +62,7 @@ def sharing(credentials: TracktorCredentials, name: str, **further: Any) -> Trac
     return credentials.model_copy(update={"limits": limits})
 
 
-def test_processes_keep_to_a_shared_rate_together(new_limit: NewLimit) -> None:
+def test_processes_share_one_rate_limit(new_limit: NewLimit) -> None:
     burst, rate = 5, 10
     with ScriptedServer([answer(body='{"order": {"order_id": 7}}')]) as server:
         fields = FIELDS | {
@@ -79,14 +79,13 @@ def test_processes_keep_to_a_shared_rate_together(new_limit: NewLimit) -> None:
             process.join()
     arrivals = [request.at for request in server.requests]
     assert len(arrivals) == 28
-    # in whatever window: a burst, and the rate; the second is for the time that permits and
-    # requests are on their way
+    # in any window: a burst, and the rate; plus a second, as permits and requests take time
     for first, start in enumerate(arrivals):
         for count, end in enumerate(arrivals[first:], start=1):
             assert count <= burst + rate * (end - start + 1)
 
 
-def test_a_limit_that_prefect_does_not_have_is_an_error_that_names_the_remedy(
+def test_the_error_for_a_missing_shared_limit_names_the_remedy(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     remedy = r"shared_limit: .*'nowhere'.*prefect gcl create nowhere --limit .* --slot-decay"
@@ -111,7 +110,7 @@ def test_a_limit_that_prefect_does_not_have_is_an_error_that_names_the_remedy(
     assert not tracktor.calls
 
 
-def test_a_limit_without_decay_cannot_hold_a_rate(
+def test_a_shared_limit_without_slot_decay_is_an_error(
     tracktor: Sandbox, credentials: TracktorCredentials, new_limit: NewLimit
 ) -> None:
     name = new_limit(limit=5, slot_decay_per_second=0)
@@ -123,33 +122,33 @@ def test_a_limit_without_decay_cannot_hold_a_rate(
     assert not tracktor.calls
 
 
-def test_nothing_is_sent_while_prefect_does_not_answer(
+def test_nothing_is_sent_while_prefect_is_unreachable(
     tracktor: Sandbox, credentials: TracktorCredentials, new_limit: NewLimit
 ) -> None:
     name = new_limit(limit=5, slot_decay_per_second=5)
-    hasty = sharing(credentials, name, max_attempts=1)
+    without_retries = sharing(credentials, name, max_attempts=1)
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         with (
-            hasty.get_client() as client,
+            without_retries.get_client() as client,
             pytest.raises(APIConnectionError, match=r"nothing was sent.*Check PREFECT_API_URL"),
         ):
             client.get_status_options()
         batch = send_all_from_anywhere(
-            hasty.get_async_client, calls_for(api.get_order, tracktor.shop.order_ids[:2])
+            without_retries.get_async_client, calls_for(api.get_order, tracktor.shop.order_ids[:2])
         )
     assert len(batch.failed) == 2
     assert "nothing was sent" in batch.failed[0].reason
     assert not tracktor.calls
 
 
-def test_a_prefect_that_answers_otherwise_than_expected_is_not_taken_for_leave(
+def test_nothing_is_sent_after_an_unexpected_response_from_prefect(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
-    hasty = sharing(credentials, "tracktor-odd", max_attempts=1)
+    without_retries = sharing(credentials, "tracktor-odd", max_attempts=1)
     with (
         ScriptedServer([answer(401), answer(500), answer(body='{"limit": "many"}')]) as prefect,
         temporary_settings({PREFECT_API_URL: f"{prefect.address}/api"}),
-        hasty.get_client() as client,
+        without_retries.get_client() as client,
     ):
         for _ in range(3):
             with pytest.raises(APIConnectionError, match="nothing was sent"):
@@ -157,7 +156,7 @@ def test_a_prefect_that_answers_otherwise_than_expected_is_not_taken_for_leave(
     assert not tracktor.calls
 
 
-def test_a_limit_that_is_switched_off_in_prefect_holds_nobody_up(
+def test_an_inactive_shared_limit_does_not_delay_requests(
     tracktor: Sandbox, credentials: TracktorCredentials, new_limit: NewLimit
 ) -> None:
     name = new_limit(limit=1, slot_decay_per_second=0.001, active=False)
@@ -169,7 +168,7 @@ def test_a_limit_that_is_switched_off_in_prefect_holds_nobody_up(
 
 
 @pytest.mark.anyio
-async def test_waiting_for_a_permit_can_be_cancelled(
+async def test_a_wait_for_a_permit_can_be_cancelled(
     tracktor: Sandbox, credentials: TracktorCredentials, new_limit: NewLimit
 ) -> None:
     name = await anyio.to_thread.run_sync(lambda: new_limit(limit=1, slot_decay_per_second=0.001))
@@ -181,7 +180,7 @@ async def test_waiting_for_a_permit_can_be_cancelled(
     assert len(tracktor.calls) == 1
 
 
-def test_a_wait_that_was_given_up_does_not_keep_the_process_alive(
+def test_a_cancelled_wait_does_not_keep_the_process_alive(
     tracktor: Sandbox, new_limit: NewLimit
 ) -> None:
     fields = {

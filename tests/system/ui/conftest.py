@@ -1,6 +1,6 @@
-"""A shop's whole installation, as a person meets it: Prefect's server and UI, blocks, deployments.
+"""A complete installation of a shop: Prefect server and UI, blocks, deployments.
 
-`make test-ui` runs these tests; `UI_PICTURES=docs/images make test-ui` keeps what they saw.
+`make test-ui` runs these tests; `UI_PICTURES=docs/images make test-ui` keeps the screenshots.
 """
 
 import csv
@@ -24,16 +24,16 @@ from tests.support.programs import PROJECT, prefect_server, running, waiting
 NAMES = ("chromium", "google-chrome", "chromium-browser")
 PICTURES = "UI_PICTURES"
 SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
-SECRET_PATH = "0123456789abcdef0123456789abcdef"  # of a host that does not exist
+SECRET_PATH = "0123456789abcdef0123456789abcdef"  # the host does not exist
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 UIS = {"newer": "/v2/", "older": "/"}
 WIDTHS = (1440, 390)
 
-# logos come from the internet, which a test may not have
+# logos are on the internet, which a test may not reach
 HIDE_BROKEN_IMAGES = """() => [...document.images]
     .filter(image => !image.naturalWidth)
     .forEach(image => image.style.visibility = "hidden")"""
-# a picture shows no path of the machine that took it
+# a screenshot must show no path of this machine
 HIDE_PATHS = """() => {
     const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) {
@@ -45,19 +45,19 @@ HIDE_PATHS = """() => {
 Picture = Callable[..., None]
 ColorScheme = Literal["light", "dark"]
 
-# a busy machine is no fault
+# generous, for a busy machine
 expect.set_options(timeout=30_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What a shop runs, and where it can be looked at.
+    """The parts of a running shop.
 
     Attributes:
-        url: The server's address; people open it as it is.
+        url: The address of Prefect's server and UI.
         tracktor: The account.
-        mail: Where messages arrive.
-        log: What the served deployments have printed.
+        mail: The mail server.
+        log: The output of the served deployments.
     """
 
     url: str
@@ -65,49 +65,39 @@ class Installation:
     mail: MailServer
     log: Path
 
-    def ask(self, path: str, **content: Any) -> Any:
-        """Ask Prefect's API.
+    def request(self, path: str, **content: Any) -> Any:
+        """Send a request to Prefect's API: a POST with content, else a GET.
 
         Args:
-            path: Below `/api/`.
-            **content: What to post; without any, it is read.
+            path: The path below `/api/`.
+            **content: The JSON to post.
 
         Returns:
-            The answer.
+            The JSON of the response.
         """
         method = "POST" if content else "GET"
         address = f"{self.url}/api/{path}"
-        answer = httpx.request(method, address, json=content or None, timeout=30)
-        return answer.raise_for_status().json()
+        response = httpx.request(method, address, json=content or None, timeout=30)
+        return response.raise_for_status().json()
 
     def deployment(self, name: str) -> dict[str, Any]:
-        """A deployment's record.
+        """Return a deployment as the API returns it.
 
         Args:
             name: Flow and deployment, such as `Sync webhooks/sync-webhooks`.
-
-        Returns:
-            What the server knows of it.
         """
-        found: dict[str, Any] = self.ask(f"deployments/name/{name}")
+        found: dict[str, Any] = self.request(f"deployments/name/{name}")
         return found
 
     def artifacts(self, flow_run_id: str) -> dict[str, dict[str, Any]]:
-        """A run's artifacts by key.
-
-        Args:
-            flow_run_id: The run.
-
-        Returns:
-            What the server knows of each.
-        """
-        found = self.ask("artifacts/filter", flow_runs={"id": {"any_": [flow_run_id]}})
+        """Return a run's artifacts by key."""
+        found = self.request("artifacts/filter", flow_runs={"id": {"any_": [flow_run_id]}})
         return {artifact["key"]: artifact for artifact in found}
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The browser that is installed."""
+    """The installed browser."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip(f"there is no browser: install one of {', '.join(NAMES)}")
@@ -126,7 +116,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, installation: Installation) -> Iterator[Page]:
-    """A browser that was never here: it gets the UI that people get by default."""
+    """A page of a new browser profile, which gets the default UI."""
     context = browser.new_context(
         base_url=f"{installation.url}/v2/", viewport=DESKTOP, color_scheme="light"
     )
@@ -139,7 +129,7 @@ def page(browser: Browser, installation: Installation) -> Iterator[Page]:
 def any_page(
     request: pytest.FixtureRequest, browser: Browser, installation: Installation
 ) -> Iterator[Page]:
-    """A page in the newer UI, and in the older one."""
+    """A page in the newer and in the older UI."""
     context = browser.new_context(
         base_url=f"{installation.url}{UIS[request.param]}", viewport=DESKTOP
     )
@@ -150,18 +140,18 @@ def any_page(
 
 @pytest.fixture(scope="session")
 def picture(tmp_path_factory: pytest.TempPathFactory) -> Picture:
-    """Keep what is seen: in a temporary directory, or where `UI_PICTURES` says."""
+    """Save a screenshot in a temporary directory, or in the folder in `UI_PICTURES`."""
     wanted = os.environ.get(PICTURES)
     folder = PROJECT / wanted if wanted else tmp_path_factory.mktemp("pictures")
     folder.mkdir(parents=True, exist_ok=True)
 
-    def picture(seen: Page | Locator, name: str, **options: Any) -> None:
-        page = seen if isinstance(seen, Page) else seen.page
-        for attempt in waiting(Error):  # a page that is drawn again loses what was looked at
+    def picture(shown: Page | Locator, name: str, **options: Any) -> None:
+        page = shown if isinstance(shown, Page) else shown.page
+        for attempt in waiting(Error):  # rendering again detaches elements
             with attempt:
                 page.evaluate(HIDE_BROKEN_IMAGES)
                 page.evaluate(HIDE_PATHS)
-                seen.screenshot(
+                shown.screenshot(
                     path=folder / f"{name}.png", animations="disabled", caret="hide", **options
                 )
 
@@ -172,7 +162,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Picture:
 def installation(
     chromium: str, prefect_database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
-    """A Prefect server, a sandbox shop of today, the block documents, all deployments served."""
+    """Run a Prefect server and a sandbox shop, save its blocks, and serve its deployments."""
     folder = tmp_path_factory.mktemp("installation")
     database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database_url}
     with ExitStack() as parts:
@@ -209,7 +199,7 @@ def installation(
                 log=folder / f"{module}.log",
                 says=says,
                 environment=os.environ | {"PYTHONPATH": str(PROJECT)} | environment,
-                # where the files are, so that no picture shows a path of this machine
+                # so that no screenshot shows a path of this machine
                 cwd=folder,
             )
             return parts.enter_context(program)
@@ -226,22 +216,17 @@ def _write_files(folder: Path, shop: Shop) -> None:
         csv.writer(file).writerows([("order_id", "status"), *rows])
 
 
-def in_order(page: Page, words: Sequence[str]) -> None:
-    """Check that a page comes to say all of these, one below the other.
-
-    Args:
-        page: The page.
-        words: In their order; the UI shows markdown in help texts as it was written.
-    """
+def in_order(page: Page, texts: Sequence[str]) -> None:
+    """Wait until a page shows all of these texts, one below the other."""
     for attempt in waiting():
         with attempt:
-            _check_order(" ".join(page.locator("body").inner_text().split()), words)
+            _check_order(" ".join(page.locator("body").inner_text().split()), texts)
 
 
-def _check_order(said: str, words: Sequence[str]) -> None:
+def _check_order(body: str, texts: Sequence[str]) -> None:
     place = 0
-    for some in words:
-        shown = " ".join(some.split())
-        found = said.find(shown, place)
-        assert found >= 0, f"{shown!r} is not shown after {said[max(0, place - 60) : place]!r}"
+    for text in texts:
+        shown = " ".join(text.split())
+        found = body.find(shown, place)
+        assert found >= 0, f"{shown!r} is not shown after {body[max(0, place - 60) : place]!r}"
         place = found + len(shown)

@@ -1,4 +1,4 @@
-"""Blocks in Prefect's UI: found in the catalog, filled in without a manual, and working."""
+"""Blocks in Prefect's UI: the catalog, the list, the forms."""
 
 import inspect
 import re
@@ -29,24 +29,22 @@ def slug_of(block: type[Block]) -> str:
 
 
 def fields_of(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The fields that a form shows, one below the other; other blocks are chosen by name."""
+    """Yield the fields that a form shows, in order; other blocks are selected by name."""
     for field in schema["properties"].values():
         part = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
-        # what a field does not say of itself, its part says
+        # title and description of a nested model, unless the field has its own
         yield {"title": part.get("title"), "description": part.get("description")} | field
         if "properties" in part and "block_type_slug" not in part:
             yield from fields_of(part, definitions)
 
 
-def test_people_get_the_newer_ui_unless_they_chose_the_other(
-    page: Page, installation: Installation
-) -> None:
+def test_new_visitors_get_the_newer_ui(page: Page, installation: Installation) -> None:
     page.goto(installation.url)
     expect(page.get_by_role("button", name="Switch to V1 UI")).to_be_visible()
     assert page.url.startswith(f"{installation.url}/v2/")
 
 
-def test_the_catalog_shows_our_blocks_with_what_they_are_for(page: Page, picture: Picture) -> None:
+def test_the_catalog_shows_our_blocks_with_their_descriptions(page: Page, picture: Picture) -> None:
     page.goto("blocks/catalog")
     page.get_by_placeholder("Search").fill("tracktor")
     assert len(BLOCKS) >= 10
@@ -57,7 +55,7 @@ def test_the_catalog_shows_our_blocks_with_what_they_are_for(page: Page, picture
     picture(page, "blocks-catalog", clip={"x": 0, "y": 0, "width": 1280, "height": 760})
 
 
-def test_the_documents_that_were_made_are_listed(page: Page, picture: Picture) -> None:
+def test_saved_blocks_are_listed(page: Page, picture: Picture) -> None:
     page.goto("blocks")
     for block in ("Tracktor Credentials", "Tracktor Notification Ledger", "Tracktor Order File"):
         row = page.get_by_role("row").filter(has_text=block)
@@ -66,7 +64,7 @@ def test_the_documents_that_were_made_are_listed(page: Page, picture: Picture) -
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=slug_of)
-def test_each_field_of_a_form_has_a_title_and_says_what_to_fill_in(
+def test_each_field_of_a_block_form_has_a_title_and_description(
     page: Page, block: type[Block]
 ) -> None:
     page.goto(f"blocks/catalog/{slug_of(block)}/create")
@@ -74,14 +72,14 @@ def test_each_field_of_a_form_has_a_title_and_says_what_to_fill_in(
     schema = block.model_json_schema()
     fields = list(fields_of(schema, schema.get("definitions", {})))
     assert fields
-    words = [field[part] for field in fields for part in ("title", "description") if field[part]]
-    in_order(page, words)
+    texts = [field[part] for field in fields for part in ("title", "description") if field[part]]
+    in_order(page, texts)
     for field in fields:
         label = re.compile(rf"^{re.escape(field['title'])}( \(Optional\))?$")
         expect(page.get_by_text(label).first).to_be_visible()
 
 
-def test_credentials_that_were_filled_in_work(
+def test_credentials_saved_in_the_form_work(
     page: Page, installation: Installation, picture: Picture
 ) -> None:
     tracktor = installation.tracktor
@@ -102,7 +100,7 @@ def test_credentials_that_were_filled_in_work(
             found.verify()
             return TracktorCredentials.model_validate(found)
 
-    with ThreadPoolExecutor(1) as elsewhere:  # Playwright's event loop runs in this thread
-        loaded = elsewhere.submit(load_and_verify).result()
+    with ThreadPoolExecutor(1) as executor:  # Playwright's event loop runs in this thread
+        loaded = executor.submit(load_and_verify).result()
     assert loaded.api_key.get_secret_value() == tracktor.api_key
     assert loaded.limits == TracktorCredentials(uuid=tracktor.uuid, api_key="x").limits

@@ -1,4 +1,4 @@
-"""The default emails as a phone and a desktop show them, in light and dark."""
+"""The default emails on a phone and a desktop, in light and dark."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +28,7 @@ STATES = {
     "status": {"shipment_status": "Sewing"},
 }
 TO_TRACK = {"expired", "exception", "stalled", "in_transit", "out_for_delivery"}
-# what the handbook shows, in which language
+# the screenshots in the handbook: language and color schemes
 PICTURED: dict[tuple[str, str], tuple[str, set[str]]] = {
     ("expired", "phone"): ("en", {"light", "dark"}),
     ("expired", "desktop"): ("en", {"light", "dark"}),
@@ -51,7 +51,7 @@ PARCELS: list[dict[str, Any]] = [
             {"name": 'Frame 8" x 10", walnut, with a passe-partout', "quantity": 1},
         ],
     },
-    # one long word after the other
+    # long words
     {
         "fulfillment_id": 8,
         "carrier": {"name": "Deutsche-Post-Briefkommunikationsgesellschaft"},
@@ -60,7 +60,7 @@ PARCELS: list[dict[str, Any]] = [
     },
 ]
 
-# What each text stands on, and how well it can be told from that; the page says so itself.
+# the contrast of each text with its background
 CONTRASTS = """() => {
     const parts = colour => colour.match(/[\\d.]+/g).map(Number);
     const luminance = colour => parts(colour).slice(0, 3)
@@ -88,7 +88,7 @@ CONTRASTS = """() => {
     return found;
 }"""
 
-# the steps of the progress bar that are broken within a word
+# the steps of the progress bar that break within a word
 BROKEN = """() => [...document.querySelectorAll("td[width='25%'][valign]")].filter(cell => {
     const range = document.createRange();
     range.selectNodeContents(cell);
@@ -111,7 +111,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def reader(browser: Browser, scheme: ColorScheme, device: str) -> Iterator[Page]:
-    """A mail reader: it fetches nothing and runs no scripts of the message."""
+    """A mail reader, which is offline."""
     context = browser.new_context(
         viewport={"width": WIDTHS[device], "height": 720}, color_scheme=scheme, offline=True
     )
@@ -120,7 +120,7 @@ def reader(browser: Browser, scheme: ColorScheme, device: str) -> Iterator[Page]
 
 
 def message(about: About, language: str, *, parcels: int = 2, brand: Brand = BRAND) -> str:
-    """The HTML of a default message about the first of the parcels."""
+    """Return the HTML of a default message about the first parcels."""
     state = {"exception_status": "expired"} if about == "expired" else STATES.get(about, {})
     order = Order.model_validate(
         {
@@ -138,7 +138,7 @@ def message(about: About, language: str, *, parcels: int = 2, brand: Brand = BRA
 
 
 @pytest.mark.parametrize("about", KINDS)
-def test_a_message_can_be_read_everywhere(
+def test_a_message_is_readable_on_every_device(
     reader: Page, about: About, device: str, scheme: str, picture: Picture
 ) -> None:
     for language in LANGUAGES:
@@ -146,10 +146,10 @@ def test_a_message_can_be_read_everywhere(
         for button in reader.locator("a[style*=inline-block]").all():
             frame = button.bounding_box()
             assert frame is not None
-            assert frame["height"] >= 44, "a thumb has to hit it"
+            assert frame["height"] >= 44, "large enough for a thumb"
             assert frame["x"] >= 0
             assert frame["x"] + frame["width"] <= WIDTHS[device]
-        _can_be_read(reader, device)
+        _check_readable(reader, device)
         assert reader.evaluate(BROKEN) == []
     reader.set_content(message(about, "en"))
     first = {"expired": "Reply to us", "exception": "Reply to us"}
@@ -162,14 +162,14 @@ def test_a_message_can_be_read_everywhere(
 
 
 @pytest.mark.parametrize("color", ["#ffffff", "#000000", "#ffd400", "#777777", "#16181d"])
-def test_a_message_can_be_read_in_any_color(
+def test_a_message_is_readable_in_any_brand_color(
     reader: Page, color: str, device: str, scheme: str
 ) -> None:
     reader.set_content(message("expired", "en", brand=Brand(color=color)))
-    _can_be_read(reader, device)
+    _check_readable(reader, device)
 
 
-def _can_be_read(reader: Page, device: str) -> None:
+def _check_readable(reader: Page, device: str) -> None:
     assert reader.evaluate("document.documentElement.scrollWidth") <= WIDTHS[device]
     contrasts = reader.evaluate(CONTRASTS)
     assert len(contrasts) > 8

@@ -1,4 +1,4 @@
-"""Deployments in Prefect's UI: started from their forms, watched at work, looked at after."""
+"""Deployments in Prefect's UI: run forms, progress, artifacts, events."""
 
 import datetime as dt
 import json
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.ui
 
 CELLS = "rows => rows.map(row => [...row.cells].map(cell => cell.innerText.trim()))"
 PHONE: ViewportSize = {"width": 390, "height": 844}
-# what a deployment's page says, in this order
+# the texts of a deployment's page, in order
 DESCRIPTION = [
     "email customers whose parcel's tracking has expired",
     "Touches: customers, by email.",
@@ -38,12 +38,12 @@ SECONDS_A_MESSAGE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
-    """What a person saw of a run that was started from its form.
+class WatchedRun:
+    """A run that was started from its form.
 
     Attributes:
         run_id: The run.
-        progress: The percentages that were seen while it worked, in this order.
+        progress: The percentages shown while it worked, in order.
     """
 
     run_id: str
@@ -65,7 +65,7 @@ def submit(page: Page) -> str:
     for attempt in waiting():
         with attempt:
             page.get_by_role("button", name="Submit").click()
-            # the UI does not try again by itself where the server was busy
+            # the UI does not retry if the server is busy
             expect(page.get_by_role("link", name="View run")).to_be_visible(timeout=10_000)
     page.get_by_role("link", name="View run").click()
     expect(page).to_have_url(re.compile("/runs/flow-run/"))
@@ -79,18 +79,18 @@ def open_artifact(page: Page, installation: Installation, run_id: str, key: str)
     short_id = installation.artifacts(run_id)[key]["id"].partition("-")[0]
     page.get_by_role("link", name=short_id).click()
     expect(page.get_by_role("tab", name="Raw")).to_be_visible()
-    # what it still asks for makes it draw all anew
+    # the page renders again after its last request
     page.wait_for_load_state("networkidle")
 
 
 @pytest.fixture(scope="module")
-def mail_walk(browser: Browser, installation: Installation, picture: Picture) -> Walk:
-    """The email flow started from its form, for customers in earnest, and watched to its end."""
+def watched_run(browser: Browser, installation: Installation, picture: Picture) -> WatchedRun:
+    """Start the email flow from its form, live, and watch it until it ends."""
     context = browser.new_context(
         base_url=f"{installation.url}/v2/", viewport=DESKTOP, color_scheme="light"
     )
     page = context.new_page()
-    # slow until it was watched
+    # slow while it is watched
     installation.mail.faults = MailFaults(delay_seconds=SECONDS_A_MESSAGE)
     open_form(page, "Email expired exceptions", "email-expired-exceptions")
     dry_run = page.get_by_role("switch", name="Dry run")
@@ -121,18 +121,18 @@ def mail_walk(browser: Browser, installation: Installation, picture: Picture) ->
             installation.mail.faults = MailFaults()
     page.goto(f"runs/flow-run/{run_id}")
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
-    # the last lines reach the server after the state, upon which the page looks for no more
+    # the last log lines reach the server after the state, and the page stops polling then
     for attempt in waiting():
         with attempt:
             page.reload()
             expect(page.get_by_text("12 customers notified").first).to_be_visible(timeout=3_000)
     picture(page.get_by_role("tabpanel", name="Logs"), "run-log")
     context.close()
-    return Walk(run_id, tuple(seen))
+    return WatchedRun(run_id, tuple(seen))
 
 
 def watch(page: Page) -> Iterator[int]:
-    """The percentages that a progress artifact shows to who reloads it, until it is done."""
+    """Yield the percentages of a progress artifact, reloading its page until it is done."""
     shown = page.get_by_text(PROGRESS)
     percent = -1
     while percent < 100:
@@ -147,38 +147,38 @@ def watch(page: Page) -> Iterator[int]:
 
 
 def rows_of(page: Page) -> list[list[str]]:
-    """The cells that a page's tables show, line by line, all from one moment."""
-    for attempt in waiting():  # a page that is drawn again has no rows for a moment
+    """Return the cells of a page's tables, row by row, in one snapshot."""
+    for attempt in waiting():  # a page that renders again has no rows for a moment
         with attempt:
             rows: list[list[str]] = page.get_by_role("row").evaluate_all(CELLS)
             assert len(rows) > 1
     return rows
 
 
-def test_each_form_names_every_parameter_and_says_what_it_does(
+def test_each_run_form_shows_every_parameter_with_a_description(
     any_page: Page, installation: Installation
 ) -> None:
-    deployments = installation.ask("deployments/filter", sort="NAME_ASC")
+    deployments = installation.request("deployments/filter", sort="NAME_ASC")
     assert len(deployments) >= 6
     for deployment in deployments:
         any_page.goto(f"deployments/deployment/{deployment['id']}/run")
         schema = deployment["parameter_openapi_schema"]
         in_place = sorted(schema["properties"].values(), key=lambda field: field["position"])
         titles = [title_of(field, schema["definitions"]) for field in in_place]
-        words = zip(titles, (field["description"] for field in in_place), strict=True)
-        in_order(any_page, [said for both in words for said in both])
+        texts = zip(titles, (field["description"] for field in in_place), strict=True)
+        in_order(any_page, [text for pair in texts for text in pair])
         for width in WIDTHS:
             any_page.set_viewport_size({"width": width, "height": 900})
             assert any_page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def title_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """A parameter's title; that of what it refers to, where it is the same."""
+    """Return a parameter's title, or that of the model it refers to."""
     part = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
     return str(field.get("title") or part["title"])
 
 
-def test_a_deployments_page_says_what_it_does_where_to_look_and_how_to_stop_it(
+def test_a_deployment_page_describes_purpose_results_and_stopping(
     any_page: Page, installation: Installation, picture: Picture
 ) -> None:
     deployment = installation.deployment("Email expired exceptions/email-expired-exceptions")
@@ -191,16 +191,16 @@ def test_a_deployments_page_says_what_it_does_where_to_look_and_how_to_stop_it(
             picture(any_page, f"deployment{'-phone' * (size is PHONE)}")
 
 
-def test_what_people_decide_comes_before_what_they_leave_alone(page: Page) -> None:
+def test_common_parameters_come_first_in_the_run_form(page: Page) -> None:
     open_form(page, "Email expired exceptions", "email-expired-exceptions")
     in_order(page, ["Mailer", "Dry run", "Max emails", "Template", "Chunk size"])
     expect(page.get_by_role("spinbutton", name="Max emails")).to_have_value("500")
 
 
-def test_a_run_from_the_form_writes_to_exactly_the_right_customers(
-    installation: Installation, mail_walk: Walk
+def test_a_run_from_the_form_emails_exactly_the_right_customers(
+    installation: Installation, watched_run: WatchedRun
 ) -> None:
-    run = installation.ask(f"flow_runs/{mail_walk.run_id}")
+    run = installation.request(f"flow_runs/{watched_run.run_id}")
     assert run["state"]["type"] == "COMPLETED"
     assert run["parameters"]["dry_run"] is False
     assert run["parameters"]["max_emails"] == 40
@@ -209,25 +209,24 @@ def test_a_run_from_the_form_writes_to_exactly_the_right_customers(
     assert sorted(received) == sorted((address,) for address in expected)
 
 
-def test_blocks_chosen_in_a_form_stay_references(
-    installation: Installation, mail_walk: Walk
+def test_blocks_selected_in_a_run_form_are_stored_as_references(
+    installation: Installation, watched_run: WatchedRun
 ) -> None:
-    run = installation.ask(f"flow_runs/{mail_walk.run_id}")
+    run = installation.request(f"flow_runs/{watched_run.run_id}")
     for name in ("credentials", "orders", "mailer", "template"):
         assert list(run["parameters"][name]) == ["$ref"], name
     assert list(run["parameters"]["reading"]["completed_orders"]) == ["$ref"]
-    records = [run, *installation.ask("deployments/filter", sort="NAME_ASC")]
+    records = [run, *installation.request("deployments/filter", sort="NAME_ASC")]
     kept = json.dumps(records)
     assert installation.tracktor.api_key not in kept
     assert SECRET_PATH not in kept
 
 
-def test_a_run_says_wherever_one_looks_that_it_is_live(
-    any_page: Page, installation: Installation, mail_walk: Walk, picture: Picture
+def test_a_live_run_is_marked_as_live_on_every_page(
+    any_page: Page, installation: Installation, watched_run: WatchedRun, picture: Picture
 ) -> None:
-    """Also on a phone; started from the form, which makes up a name."""
     name = "Live: Email expired exceptions"
-    any_page.goto(f"runs/flow-run/{mail_walk.run_id}")
+    any_page.goto(f"runs/flow-run/{watched_run.run_id}")
     expect(any_page.get_by_text(name).first).to_be_visible()
     expect(any_page.get_by_text("live", exact=True).first).to_be_visible()
     in_order(any_page, ["Customers with expired tracking: live.", "Live: 12 orders due"])
@@ -235,25 +234,25 @@ def test_a_run_says_wherever_one_looks_that_it_is_live(
     expect(any_page.get_by_text(name).first).to_be_visible()
     if "/v2/" in any_page.url:
         picture(any_page, "run-phone")
-    for key, artifact in installation.artifacts(mail_walk.run_id).items():
+    for key, artifact in installation.artifacts(watched_run.run_id).items():
         if key != "tracktor-scan":
             any_page.goto(f"artifacts/artifact/{artifact['id']}")
             expect(any_page.get_by_text("Live. ").first).to_be_visible()
 
 
-def test_a_dry_run_under_a_name_of_ones_own_shows_what_would_be_sent(
-    any_page: Page, installation: Installation, mail_walk: Walk, picture: Picture
+def test_a_named_dry_run_shows_the_message_that_would_be_sent(
+    any_page: Page, installation: Installation, watched_run: WatchedRun, picture: Picture
 ) -> None:
-    assert mail_walk.run_id  # what was sent is not due again; the other exceptions are
+    assert watched_run.run_id  # sent messages are not due again; the other exceptions are
     deployment = installation.deployment("Email expired exceptions/email-expired-exceptions")
-    run = installation.ask(
+    run = installation.request(
         f"deployments/{deployment['id']}/create_flow_run",
         name="black-friday",
         parameters={"dry_run": True, "exception_statuses": ["all"]},
     )
     for attempt in waiting():
         with attempt:
-            found = installation.ask(f"flow_runs/{run['id']}")
+            found = installation.request(f"flow_runs/{run['id']}")
             assert found["state"]["type"] == "COMPLETED"
     assert found["state"]["message"].startswith("Dry run: ")
     any_page.goto(f"runs/flow-run/{run['id']}")
@@ -274,18 +273,18 @@ def test_a_dry_run_under_a_name_of_ones_own_shows_what_would_be_sent(
         picture(any_page.get_by_role("tabpanel"), "message")
 
 
-def test_progress_is_seen_while_a_run_works(mail_walk: Walk) -> None:
-    first, *later = mail_walk.progress
+def test_progress_is_shown_while_a_run_works(watched_run: WatchedRun) -> None:
+    first, *later = watched_run.progress
     assert first < 100
     assert later == sorted(later)
     assert later[-1] == 100
-    assert len(later) > 2, "it moves, and does not jump"
+    assert len(later) > 2, "it moves step by step"
 
 
-def test_a_runs_artifacts_are_found_on_its_page_with_what_they_show(
-    page: Page, mail_walk: Walk, picture: Picture
+def test_a_run_page_lists_its_artifacts_with_descriptions(
+    page: Page, watched_run: WatchedRun, picture: Picture
 ) -> None:
-    page.goto(f"runs/flow-run/{mail_walk.run_id}?tab=Artifacts")
+    page.goto(f"runs/flow-run/{watched_run.run_id}?tab=Artifacts")
     for key, says in {
         "expired-exceptions": "Live. The affected orders and their outcomes.",
         "expired-exceptions-summary": "Live. The run in words and numbers.",
@@ -298,10 +297,10 @@ def test_a_runs_artifacts_are_found_on_its_page_with_what_they_show(
     picture(page.get_by_role("tabpanel", name="Artifacts"), "run-artifacts")
 
 
-def test_the_table_shows_whom_it_concerned_by_masked_addresses(
-    page: Page, installation: Installation, mail_walk: Walk, picture: Picture
+def test_the_table_of_a_run_masks_addresses(
+    page: Page, installation: Installation, watched_run: WatchedRun, picture: Picture
 ) -> None:
-    open_artifact(page, installation, mail_walk.run_id, "expired-exceptions")
+    open_artifact(page, installation, watched_run.run_id, "expired-exceptions")
     headers, *rows = rows_of(page)
     assert headers[:5] == ["Order", "Outcome", "Reason", "To", "About"]
     assert {row[1] for row in rows} <= {"Sent", "No email address"}
@@ -310,10 +309,10 @@ def test_the_table_shows_whom_it_concerned_by_masked_addresses(
     picture(page.get_by_role("tabpanel"), "table")
 
 
-def test_the_summary_shows_what_there_was_and_says_what_there_was_not(
-    page: Page, installation: Installation, mail_walk: Walk, picture: Picture
+def test_the_summary_shows_counts_and_lists_the_empty_ones(
+    page: Page, installation: Installation, watched_run: WatchedRun, picture: Picture
 ) -> None:
-    open_artifact(page, installation, mail_walk.run_id, "expired-exceptions-summary")
+    open_artifact(page, installation, watched_run.run_id, "expired-exceptions-summary")
     heading = page.get_by_role("heading", name="Customers with expired tracking: live", exact=True)
     expect(heading).to_be_visible()
     shown = {row[0]: row[1] for row in rows_of(page)[1:]}
@@ -329,7 +328,7 @@ def test_the_summary_shows_what_there_was_and_says_what_there_was_not(
 
 
 def tables_of(page: Page) -> list[list[list[str]]]:
-    """The charts' numbers, table by table."""
+    """Return the numbers of the charts, table by table."""
     tables: list[list[list[str]]] = [[]]
     for row in rows_of(page):
         if row[1:] == ["Parcels", "Share"]:
@@ -340,21 +339,21 @@ def tables_of(page: Page) -> list[list[list[str]]]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_charts_show_how_much_is_in_trouble(
-    page: Page, installation: Installation, mail_walk: Walk, picture: Picture, scheme: Any
+def test_the_charts_show_all_parcels_with_exceptions(
+    page: Page, installation: Installation, watched_run: WatchedRun, picture: Picture, scheme: Any
 ) -> None:
     page.emulate_media(color_scheme=scheme)
-    open_artifact(page, installation, mail_walk.run_id, "parcels-with-exceptions")
+    open_artifact(page, installation, watched_run.run_id, "parcels-with-exceptions")
     expect(page.get_by_role("heading", name="By exception")).to_be_visible()
     by_exception, by_carrier, by_age = tables_of(page)
     tables = (by_exception, by_carrier, by_age)
     counts = [sum(int(count) for _, count, _ in table) for table in tables]
-    troubled = sum(
+    with_exception = sum(
         bool(parcel["exception_status"]) and parcel["shipment_status"] != "delivered"
         for order in map(installation.tracktor.shop.order, installation.tracktor.shop.order_ids)
         for parcel in order["fulfillments"]
     )
-    assert counts == [troubled] * 3
+    assert counts == [with_exception] * 3
     images = page.get_by_role("img", name="Bar chart of parcels: ")
     drawn = "image => image.complete && image.naturalWidth > 0"
     assert [image.evaluate(drawn) for image in images.all()] == [True] * 3
@@ -367,20 +366,20 @@ def test_the_charts_show_how_much_is_in_trouble(
     picture(page, f"charts-{scheme}")
 
 
-def test_the_event_feed_lists_what_was_announced(
+def test_the_event_feed_lists_announced_events(
     page: Page, installation: Installation, picture: Picture
 ) -> None:
     deployment = installation.deployment("Announce exceptions/announce-exceptions")
-    run = installation.ask(
+    run = installation.request(
         f"deployments/{deployment['id']}/create_flow_run", parameters={"dry_run": False}
     )
     for attempt in waiting():
         with attempt:
-            found = installation.ask(f"flow_runs/{run['id']}")
+            found = installation.request(f"flow_runs/{run['id']}")
             assert found["state"]["type"] == "COMPLETED"
             ours = {"event": {"prefix": ["tracktor."]}}
-            assert installation.ask("events/filter", filter=ours)["total"] > 0
-    # the feed goes to the last full minute: so somebody looks who comes a little later
+            assert installation.request("events/filter", filter=ours)["total"] > 0
+    # the feed ends at the last full minute, so the clock is set forward
     page.clock.set_fixed_time(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=2))
     page.goto("events")
     page.get_by_role("button", name="Filter by event type").click()
@@ -398,7 +397,7 @@ def test_the_event_feed_lists_what_was_announced(
     picture(page.get_by_role("tabpanel"), "announced")
 
 
-def test_a_plan_is_shown_before_the_first_status_is_written(
+def test_the_plan_of_status_changes_is_shown(
     page: Page, installation: Installation, picture: Picture
 ) -> None:
     open_form(page, "Reconcile manual statuses", "reconcile-manual-statuses")

@@ -1,4 +1,4 @@
-"""Events reach a real Prefect server once, in spite of faults."""
+"""The emitter: events reach a Prefect server once, despite faults."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ AT_ONCE = timedelta(0)
 
 
 class Bench:
-    """The outbox of an account, one step at a time."""
+    """The outbox of an account, processed step by step."""
 
     def __init__(
         self, queue: WebhookQueue, account: str, *, resend_after: timedelta = timedelta(hours=1)
@@ -80,7 +80,7 @@ ids = iter(range(10_001, 20_000))
 
 @pytest.fixture
 def fulfillment_id() -> int:
-    """An id for one test, because the server is shared."""
+    """Return an id for one test, because the server is shared."""
     return next(ids)
 
 
@@ -107,11 +107,11 @@ def test_an_event_is_kept_until_prefect_has_stored_it(bench: Bench, fulfillment_
     assert event.payload["fulfillment_id"] == fulfillment_id
 
 
-def test_an_event_that_did_not_arrive_is_sent_again(
+def test_a_lost_event_is_sent_again(
     bench: Bench, fulfillment_id: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.add_event(fulfillment_id)
-    bench.queue.claim(bench.account, limit=10)  # killed before it was sent
+    bench.queue.claim(bench.account, limit=10)  # killed before sending
     bench.send()
     assert names_at_prefect(fulfillment_id) == []
     bench.confirm()  # too early to know
@@ -125,11 +125,11 @@ def test_an_event_that_did_not_arrive_is_sent_again(
             assert names_at_prefect(fulfillment_id) == ["tracktor.fulfillment.delivered"]
 
 
-def test_an_event_that_arrived_before_a_crash_is_not_sent_again(
+def test_an_event_stored_before_a_crash_is_not_sent_again(
     bench: Bench, fulfillment_id: int
 ) -> None:
     bench.add_event(fulfillment_id)
-    bench.send()  # and killed before it was confirmed
+    bench.send()  # killed before confirming
     for attempt in eventually():
         with attempt:
             assert len(names_at_prefect(fulfillment_id)) == 1
@@ -141,7 +141,7 @@ def test_an_event_that_arrived_before_a_crash_is_not_sent_again(
     assert restarted.outbox == 0
 
 
-def test_the_server_keeps_one_event_of_an_id_that_is_sent_twice(
+def test_prefect_stores_an_event_once_if_it_is_sent_twice(
     bench: Bench, fulfillment_id: int
 ) -> None:
     bench.add_event(fulfillment_id)
@@ -160,7 +160,7 @@ def test_the_server_keeps_one_event_of_an_id_that_is_sent_twice(
             ]
 
 
-def test_events_wait_in_their_order_while_prefect_is_away(
+def test_events_keep_their_order_while_prefect_is_unreachable(
     bench: Bench, fulfillment_id: int
 ) -> None:
     statuses = ["Cutting", "Sewing", "in_transit"]
@@ -175,7 +175,7 @@ def test_events_wait_in_their_order_while_prefect_is_away(
     assert [event.payload["shipment_status"] for event in events] == statuses
 
 
-def test_one_event_that_prefect_refuses_does_not_hold_up_the_others(
+def test_one_refused_event_does_not_block_the_others(
     bench: Bench, fulfillment_id: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.add_event(fulfillment_id, "in_transit")
@@ -192,7 +192,7 @@ def test_one_event_that_prefect_refuses_does_not_hold_up_the_others(
             ]
 
 
-def test_one_event_that_prefect_fails_of_does_not_hold_up_the_others(
+def test_one_event_that_causes_server_errors_does_not_block_the_others(
     queue: WebhookQueue, fulfillment_id: int
 ) -> None:
     bench = Bench(queue, f"shop-{fulfillment_id}")
@@ -200,18 +200,18 @@ def test_one_event_that_prefect_fails_of_does_not_hold_up_the_others(
     for status in statuses:
         bench.add_event(fulfillment_id, status)
 
-    class Moody(PrefectClient):
-        """A Prefect whose server always fails on one event."""
+    class FailingOnOneEvent(PrefectClient):
+        """A Prefect client whose server always fails on one event."""
 
         async def request(self, method: Any, path: Any, *args: Any, **options: Any) -> Any:
             if path == "/events" and b"status_0" in options.get("content", b""):
                 request = httpx.Request(method, "http://127.0.0.1/events")
-                answer = httpx.Response(500, request=request)
-                raise httpx.HTTPStatusError("failed", request=request, response=answer)
+                response = httpx.Response(500, request=request)
+                raise httpx.HTTPStatusError("failed", request=request, response=response)
             return await super().request(method, path, *args, **options)
 
     async def send() -> None:
-        async with Moody(str(PREFECT_API_URL.value())) as client:
+        async with FailingOnOneEvent(str(PREFECT_API_URL.value())) as client:
             await bench.emitter.send(client)
 
     anyio.run(send)
@@ -222,7 +222,7 @@ def test_one_event_that_prefect_fails_of_does_not_hold_up_the_others(
     assert len(names_at_prefect(fulfillment_id)) == len(statuses) - 1
 
 
-def test_nothing_is_given_up_when_every_event_is_refused(bench: Bench, fulfillment_id: int) -> None:
+def test_no_event_is_discarded_if_prefect_refuses_all(bench: Bench, fulfillment_id: int) -> None:
     for status in ("in_transit", "delivered"):
         bench.add_event(fulfillment_id, status, name="x" * 5000 + status)
     with pytest.raises(RetryLater):
@@ -230,7 +230,7 @@ def test_nothing_is_given_up_when_every_event_is_refused(bench: Bench, fulfillme
     assert len(bench.queue.claim(bench.account, limit=10)) == 2
 
 
-def test_a_change_in_the_shop_becomes_an_event_at_prefect(
+def test_a_status_change_in_the_shop_becomes_a_prefect_event(
     listening: Listening,
     tracktor: Sandbox,
     credentials: TracktorCredentials,
@@ -249,7 +249,7 @@ def test_a_change_in_the_shop_becomes_an_event_at_prefect(
         ]
         assert on_their_way
         tracktor.shop.set_status(order_id, status="delivered")
-        tracktor.settle()
+        tracktor.wait_for_deliveries()
         assert {delivery.status for delivery in tracktor.deliveries} == {200}
         for attempt in eventually():
             with attempt:
@@ -263,7 +263,7 @@ def test_a_change_in_the_shop_becomes_an_event_at_prefect(
         assert event.related[0].id == f"tracktor.order.{order_id}"
 
 
-def test_deliveries_become_events_when_prefect_is_back(
+def test_deliveries_become_events_after_an_outage_of_prefect(
     listening: Listening,
     tracktor: Sandbox,
     credentials: TracktorCredentials,
@@ -273,23 +273,23 @@ def test_deliveries_become_events_when_prefect_is_back(
     order_id = tracktor.shop.order_ids[1]
     real = urlsplit(PREFECT_API_URL.value() or "")
     with start_blocking_portal() as portal:
-        door = Door(real.hostname or "", real.port or 0)
-        elsewhere = {PREFECT_API_URL: f"http://127.0.0.1:{door.port}/api"}
+        gate = Gate(real.hostname or "", real.port or 0)
+        elsewhere = {PREFECT_API_URL: f"http://127.0.0.1:{gate.port}/api"}
         with temporary_settings(updates=elsewhere), listening(confirm_after_seconds=0) as address:
-            answer = httpx.post(f"{address}/{TOKEN}", json={"order_id": order_id})
-            assert answer.status_code == 200
+            response = httpx.post(f"{address}/{TOKEN}", json={"order_id": order_id})
+            assert response.status_code == 200
             for attempt in eventually():
                 with attempt:
                     assert "1 events could not be sent" in caplog.text
             assert queue.waiting(credentials.account) == (0, 1)
-            with portal.wrap_async_context_manager(door.open()):
+            with portal.wrap_async_context_manager(gate.open()):
                 for attempt in eventually():
                     with attempt:
                         assert queue.waiting(credentials.account) == (0, 0)
     assert len(events_at_prefect(f"tracktor.order.{order_id}")) == 1
 
 
-class Door:
+class Gate:
     """A port that forwards to Prefect's server while it is open."""
 
     def __init__(self, host: str, port: int) -> None:

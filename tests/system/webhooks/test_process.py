@@ -1,4 +1,4 @@
-"""The receiver as a process: killed, stopped, and started with wrong settings."""
+"""The receiver as a process: killed, stopped, and started with invalid settings."""
 
 import os
 import re
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
+from pathlib import Path
 from unittest.mock import patch
 
 import httpx
@@ -35,7 +36,7 @@ SETTINGS = {
 
 @pytest.fixture
 def settings(prefect_api: None, tracktor: Sandbox, queue: WebhookQueue) -> dict[str, str]:
-    """The environment of a receiver."""
+    """Return the environment of a receiver."""
     return dict(os.environ) | {
         "TRACKTOR_UUID": tracktor.uuid,
         "TRACKTOR_API_KEY": tracktor.api_key,
@@ -68,40 +69,42 @@ def receive(environment: Mapping[str, str], *arguments: str) -> int:
         return main(["receive", *arguments])
 
 
-def answered(address: str, order_id: int) -> bool:
+def is_accepted(address: str, order_id: int) -> bool:
     try:
         return httpx.post(address, json={"order_id": order_id}).status_code == 200
     except httpx.TransportError:
         return False
 
 
-def test_a_kill_loses_nothing_that_was_answered_and_doubles_nothing(
+def test_a_killed_receiver_loses_and_duplicates_no_accepted_delivery(
     settings: dict[str, str],
     tracktor: Sandbox,
     queue: WebhookQueue,
     credentials: TracktorCredentials,
 ) -> None:
     order_ids = list(tracktor.shop.order_ids)
-    safe = []
+    accepted = []
     with running(settings) as (process, address), ThreadPoolExecutor(4) as senders:
-        posted = {senders.submit(answered, address, order_id): order_id for order_id in order_ids}
-        for future in as_completed(posted):
-            safe += [posted[future]] if future.result() else []
-            if len(safe) == len(order_ids) // 2:
+        requests = {
+            senders.submit(is_accepted, address, order_id): order_id for order_id in order_ids
+        }
+        for future in as_completed(requests):
+            accepted += [requests[future]] if future.result() else []
+            if len(accepted) == len(order_ids) // 2:
                 process.kill()
-    assert len(safe) >= len(order_ids) // 2
+    assert len(accepted) >= len(order_ids) // 2
     with running(settings) as (process, address):
-        assert answered(address, safe[0])
+        assert is_accepted(address, accepted[0])
         for attempt in eventually():
             with attempt:
                 assert queue.waiting(credentials.account) == (0, 0)
         process.terminate()
-        _, said = process.communicate(timeout=30)
+        _, output = process.communicate(timeout=30)
         assert process.returncode == 0
-    assert "stopped" in said
-    assert TOKEN not in said
+    assert "stopped" in output
+    assert TOKEN not in output
     now = datetime.now(UTC)
-    for order in map(tracktor.shop.order, safe):
+    for order in map(tracktor.shop.order, accepted):
         read = Order.model_validate(order)
         expected = order_event(read, account=credentials.account, received=now)
         ids = [event.id for event in events_at_prefect(expected.resource.id)]
@@ -114,22 +117,22 @@ def test_a_kill_loses_nothing_that_was_answered_and_doubles_nothing(
         ({}, "set TRACKTOR_UUID"),
         (SETTINGS | {"TRACKTOR_UUID": "x"}, "uuid must be 32 hexadecimal"),
         (SETTINGS | {"TRACKTOR_RECEIVER_TOKEN": "short"}, "the token must have at least 22"),
-        (SETTINGS | {"TRACKTOR_QUEUE_URL": "mysql://x"}, "url must be that"),
+        (SETTINGS | {"TRACKTOR_QUEUE_URL": "mysql://x"}, "url must be the URL of"),
     ],
 )
-def test_a_setting_that_cannot_be_right_is_named(
+def test_receive_names_an_invalid_setting(
     environment: dict[str, str],
     problem: str,
     no_prefect: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert receive(environment) == 2
-    said = capsys.readouterr().err
-    assert problem in said
-    assert "s3cret" not in said
+    output = capsys.readouterr().err
+    assert problem in output
+    assert "s3cret" not in output
 
 
-def test_a_number_out_of_range_is_no_traceback(
+def test_receive_names_a_number_out_of_range(
     no_prefect: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert receive(SETTINGS, "--keep-days", "1e12") == 2
@@ -137,17 +140,32 @@ def test_a_number_out_of_range_is_no_traceback(
     assert "port must be 0-65535" in capsys.readouterr().err
 
 
-def test_the_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_receive_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert receive({"COLUMNS": "120"}, "--help") == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for field in fields(ReceiverOptions):
         option = f"--{field.name.replace('_', '-')}"
-        assert re.search(rf"{option}( [A-Z]+)? +[A-Z][a-z]+ ", said), option
+        assert re.search(rf"{option}( [A-Z]+)? +[A-Z][a-z]+ ", output), option
 
 
-def test_a_token_and_a_template_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_receive_prints_a_token_and_a_template(capsys: pytest.CaptureFixture[str]) -> None:
     assert receive({}, "token") == 0
     token = capsys.readouterr().out.strip()
     assert receive(SETTINGS | {"TRACKTOR_RECEIVER_TOKEN": token}, "template") == 0
     assert "tracktor.shop.b6ef35fe18ed39251365" in capsys.readouterr().out
     assert len(token) == 43
+
+
+def test_the_receiver_reads_its_settings_from_the_env_file(
+    no_prefect: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{name}={value}\n" for name, value in SETTINGS.items()]
+    (tmp_path / ".env").write_text("".join(lines))
+    assert receive({}, "template") == 0
+    assert "tracktor.shop.b6ef35fe18ed39251365" in capsys.readouterr().out
+    assert receive({"TRACKTOR_RECEIVER_TOKEN": "short"}) == 2
+    assert "the token must have at least 22" in capsys.readouterr().err

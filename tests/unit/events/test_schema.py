@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_tracktor.conditions import Condition
+from prefect_tracktor.conditions import Condition, conditions_of
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events import (
     Kind,
@@ -16,16 +16,17 @@ from prefect_tracktor.events import (
     condition_event,
     condition_event_name,
     event_name,
-    exception_event,
     fulfillment_event,
     order_event,
     status_slug,
 )
 from prefect_tracktor.events.schema import least_advanced, read_delivery
 from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.thresholds import Thresholds
 
 ACCOUNT = "b6ef35fe18ed39251365"
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+LONG_KEY = "engraved_polished_packed_labelled_and_ready_to_be_handed_ove"
 DELIVERED = {"key": "delivered", "label": "Delivered", "datetime": "2026-11-20T10:00:00+01:00"}
 
 
@@ -54,11 +55,17 @@ def of_parcel(**fields: Any) -> Any:
     return fulfillment_event(parcel(**fields), account=ACCOUNT, received=NOW)
 
 
+def of_exception(*, received: dt.datetime = NOW, **fields: Any) -> Any:
+    found = parcel(**fields)
+    condition = Condition(f"exception:{found.exception_status}", found)
+    return condition_event(order(), condition, account=ACCOUNT, received=received)
+
+
 def of_order(*parcels: dict[str, Any], **fields: Any) -> Any:
     return order_event(order(*parcels, **fields), account=ACCOUNT, received=NOW)
 
 
-def test_a_parcels_event_names_its_status_its_order_and_its_shop() -> None:
+def test_a_parcel_event_has_its_status_order_and_shop() -> None:
     event = of_parcel()
     assert event.event == "tracktor.fulfillment.delivered"
     assert event.resource.root == {
@@ -85,7 +92,7 @@ def test_a_parcels_event_names_its_status_its_order_and_its_shop() -> None:
     assert event.occurred == dt.datetime(2026, 11, 20, 9, tzinfo=dt.UTC)
 
 
-def test_a_bare_parcel_is_enough() -> None:
+def test_a_parcel_event_needs_only_the_parcels_id() -> None:
     event = fulfillment_event(Fulfillment(fulfillment_id=7), account=ACCOUNT, received=NOW)
     assert event.event == "tracktor.fulfillment.pre_transit"
     assert event.resource.name == "tracktor.fulfillment.7"
@@ -93,7 +100,7 @@ def test_a_bare_parcel_is_enough() -> None:
     assert event.occurred == NOW
 
 
-def test_the_same_news_has_the_same_id_whenever_and_however_it_comes() -> None:
+def test_the_same_status_has_the_same_event_id_whenever_it_is_received() -> None:
     later = fulfillment_event(parcel(), account=ACCOUNT, received=NOW + dt.timedelta(days=3))
     in_utc = of_parcel(latest_status=DELIVERED | {"datetime": "2026-11-20T09:00:00Z"})
     assert of_parcel().id == later.id == in_utc.id == of_parcel(order_name="#1").id
@@ -107,7 +114,7 @@ def test_the_same_news_has_the_same_id_whenever_and_however_it_comes() -> None:
         {"latest_status": DELIVERED | {"datetime": "2026-11-21T10:00:00+01:00"}},
     ],
 )
-def test_other_news_has_another_id(changed: dict[str, Any]) -> None:
+def test_another_parcel_status_or_time_has_another_event_id(changed: dict[str, Any]) -> None:
     assert of_parcel(**changed).id != of_parcel().id
 
 
@@ -121,25 +128,25 @@ def test_other_news_has_another_id(changed: dict[str, Any]) -> None:
         {"shipment_status": None, "latest_status": {"label": "Delivered"}},
     ],
 )
-def test_events_and_flows_see_the_same_status(fields: dict[str, Any]) -> None:
+def test_events_and_flows_use_the_same_status(fields: dict[str, Any]) -> None:
     assert of_parcel(**fields).event == f"tracktor.fulfillment.{parcel(**fields).current_status}"
 
 
-def test_an_id_belongs_to_one_account_and_one_kind() -> None:
+def test_event_ids_differ_by_account_and_kind() -> None:
     elsewhere = fulfillment_event(parcel(), account="another", received=NOW)
-    trouble = exception_event(parcel(exception_status="delivered"), account=ACCOUNT, received=NOW)
+    exception = of_exception(exception_status="delivered")
     of_an_order = of_order(order_id=7, statuses=["delivered"])
-    assert len({of_parcel().id, elsewhere.id, trouble.id, of_an_order.id}) == 4
+    assert len({of_parcel().id, elsewhere.id, exception.id, of_an_order.id}) == 4
 
 
 @pytest.mark.parametrize(
     "time", ["2026-12-24T10:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]
 )
-def test_no_event_occurs_at_a_time_that_cannot_be(time: str) -> None:
+def test_an_impossible_time_is_replaced_by_the_time_of_receipt(time: str) -> None:
     assert of_parcel(latest_status=DELIVERED | {"datetime": time}).occurred == NOW
 
 
-def test_a_step_is_found_by_its_label_for_a_custom_status() -> None:
+def test_a_custom_status_finds_its_time_by_the_steps_label() -> None:
     own = {"key": "c-17", "label": "Ready for pickup", "datetime": "2026-11-19T08:00:00Z"}
     event = of_parcel(shipment_status="Ready for pickup", status=[own], latest_status=own)
     assert event.event == "tracktor.fulfillment.ready_for_pickup"
@@ -158,21 +165,24 @@ def test_a_step_is_found_by_its_label_for_a_custom_status() -> None:
         ("", "pre_transit"),
         (None, "pre_transit"),
         ("x" * 500, "x" * 60),
+        # a trigger has the key of a status, and an event its label
+        ("Engraved --- polished, packed, labelled --- and ready to be handed over", LONG_KEY),
+        (LONG_KEY + "_to_be_handed_over", LONG_KEY),
     ],
 )
-def test_a_status_becomes_part_of_a_name(status: str | None, slug: str) -> None:
+def test_status_slug_keeps_letters_and_digits_in_lower_case(status: str | None, slug: str) -> None:
     assert status_slug(status) == slug
 
 
 @given(st.text())
-def test_no_status_has_dots_blanks_or_wildcards_in_a_name(status: str) -> None:
+def test_a_status_slug_has_no_dots_blanks_or_wildcards(status: str) -> None:
     slug = status_slug(status)
     assert slug
     assert slug == status_slug(slug)
     assert not set(slug) & set(". *?[]!{}\"'\n")
 
 
-def test_names_for_triggers_can_stand_for_all() -> None:
+def test_event_names_accept_a_wildcard() -> None:
     assert event_name(Kind.ORDER, "*") == "tracktor.order.*"
     assert condition_event_name("exception:all") == "tracktor.fulfillment.exception.*"
 
@@ -187,11 +197,13 @@ def test_names_for_triggers_can_stand_for_all() -> None:
         ([], None),
     ],
 )
-def test_an_order_is_as_far_as_its_last_parcel(statuses: list[str], status: str | None) -> None:
+def test_an_order_has_the_status_of_its_least_advanced_parcel(
+    statuses: list[str], status: str | None
+) -> None:
     assert least_advanced(statuses) == status
 
 
-def test_an_order_reached_a_status_when_its_last_parcel_did() -> None:
+def test_an_order_reaches_a_status_when_its_last_parcel_does() -> None:
     first = {"fulfillment_id": 1, "status": [step("in_transit", 1), step("delivered", 5)]}
     second = {"fulfillment_id": 2, "status": [step("in_transit", 3), step("delivered", 9)]}
     event = of_order(first, second, statuses=["delivered", "delivered"])
@@ -199,7 +211,7 @@ def test_an_order_reached_a_status_when_its_last_parcel_did() -> None:
     assert event.occurred == dt.datetime(2026, 11, 9, 10, tzinfo=dt.UTC)
 
 
-def test_an_orders_news_is_no_other_because_one_of_its_parcels_moved_on() -> None:
+def test_an_order_event_id_ignores_progress_of_single_parcels() -> None:
     moved = {"fulfillment_id": 1, "status": [step("in_transit", 1), step("delivered", 5)]}
     behind = {"fulfillment_id": 2, "status": [step("in_transit", 3)]}
     before = {"fulfillment_id": 1, "status": [step("in_transit", 1)]}
@@ -208,23 +220,18 @@ def test_an_orders_news_is_no_other_because_one_of_its_parcels_moved_on() -> Non
     assert then.id == now.id
 
 
-def test_trouble_is_an_event_with_the_time_at_which_it_was_found() -> None:
-    event = exception_event(parcel(exception_status="expired"), account=ACCOUNT, received=NOW)
+def test_an_exception_event_occurs_when_the_exception_is_found() -> None:
+    event = of_exception(exception_status="expired")
     assert event.event == "tracktor.fulfillment.exception.expired"
     assert event.occurred == NOW
-    again = exception_event(
-        parcel(exception_status="expired"), account=ACCOUNT, received=NOW + dt.timedelta(hours=6)
-    )
-    assert again.id == event.id
-    with pytest.raises(InvalidInput, match="fulfillment 7 has no exception_status"):
-        exception_event(parcel(), account=ACCOUNT, received=NOW)
+    later = NOW + dt.timedelta(hours=6)
+    assert of_exception(exception_status="expired", received=later).id == event.id
 
 
-def test_an_event_has_what_a_person_needs() -> None:
-    of_shop = parcel(
+def test_an_event_payload_has_labels_and_a_link_for_readers() -> None:
+    event = of_exception(
         exception_status="undelivered", shop_url="https://your-store.myshopify.com/?token=x"
     )
-    event = exception_event(of_shop, account=ACCOUNT, received=NOW)
     assert event.payload["shop"] == "your-store"
     assert event.payload["exception_label"] == "Failed Attempt"
     assert event.payload["order_url"] == "https://admin.shopify.com/store/your-store/orders/1001"
@@ -238,14 +245,16 @@ def test_an_event_has_what_a_person_needs() -> None:
         ("status:stalled", "tracktor.fulfillment.stalled", "tracktor.fulfillment.7"),
     ],
 )
-def test_a_condition_of_a_parcel_is_an_event(condition: str, event: str, resource: str) -> None:
+def test_a_parcel_condition_gives_a_fulfillment_event(
+    condition: str, event: str, resource: str
+) -> None:
     # a custom status may have the name of a delay
     one = parcel(exception_status="expired", shipment_status="Stalled", latest_status=None)
     found = condition_event(order(), Condition(condition, one), account=ACCOUNT, received=NOW)
     assert (found.event, found.resource.id) == (event, resource)
 
 
-def test_a_condition_of_an_order_is_an_event_that_began_when_it_did() -> None:
+def test_an_order_condition_gives_an_event_at_its_start() -> None:
     since = NOW - dt.timedelta(days=2)
     late = Condition("not_shipped", None, since)
     found = condition_event(order(), late, account=ACCOUNT, received=NOW)
@@ -262,6 +271,23 @@ def test_a_condition_of_an_order_is_an_event_that_began_when_it_did() -> None:
     assert sewing.event == "tracktor.order.sewing"
 
 
+def test_a_status_condition_gives_an_event_with_that_status() -> None:
+    sewing_and_cutting = order(statuses=["Sewing", "Cutting"])
+    event = condition_event(
+        sewing_and_cutting, Condition("status:cutting"), account=ACCOUNT, received=NOW
+    )
+    assert (event.event, event.payload["shipment_status"]) == ("tracktor.order.cutting", "Cutting")
+
+
+def test_a_delivered_order_gives_delivered_events_for_its_parcels() -> None:
+    unseen = {"fulfillment_id": 7, "shipment_status": "in_transit"}
+    delivered = order(unseen, statuses=["delivered"])
+    [condition] = conditions_of(delivered, Thresholds(), NOW)
+    event = condition_event(delivered, condition, account=ACCOUNT, received=NOW)
+    assert event.event == "tracktor.fulfillment.delivered"
+    assert event.payload["shipment_status"] == "delivered"
+
+
 @pytest.mark.parametrize(
     ("body", "subject"),
     [
@@ -271,23 +297,23 @@ def test_a_condition_of_an_order_is_an_event_that_began_when_it_did() -> None:
         ({"order": {"order_id": 1001}}, Subject(Kind.ORDER, 1001)),
     ],
 )
-def test_a_delivery_names_a_parcel_or_an_order(body: Any, subject: Subject) -> None:
+def test_a_delivery_body_names_a_parcel_or_an_order(body: Any, subject: Subject) -> None:
     assert read_delivery(json.dumps(body).encode()) == subject
 
 
 @pytest.mark.parametrize("value", [True, -1, 0, 7.5, 2**63, "٣", "7x", "9" * 5000, [7], None])
-def test_what_is_no_id_is_refused(value: Any) -> None:
+def test_a_delivery_with_an_invalid_id_is_refused(value: Any) -> None:
     with pytest.raises(InvalidInput, match="no usable order_id"):
         read_delivery(json.dumps({"order_id": value}).encode())
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'"x"', b"\xff", b"[" * 100_000, b'{"a":' * 9999])
-def test_what_is_no_json_object_is_refused(body: bytes) -> None:
+def test_a_delivery_that_is_not_a_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput, match="the body is not"):
         read_delivery(body)
 
 
 @given(st.binary() | st.text().map(str.encode))
-def test_no_body_makes_the_reading_fail_otherwise(body: bytes) -> None:
+def test_any_invalid_delivery_body_raises_invalid_input(body: bytes) -> None:
     with pytest.raises(InvalidInput):
         read_delivery(body)

@@ -45,7 +45,7 @@ ORDER: dict[str, Any] = {
         (r"tag:'say \"hello\" (it\'s me)'", True),
     ],
 )
-def test_a_search_means_what_shopify_documents(search: str, matches: bool) -> None:
+def test_a_search_matches_as_shopify_documents(search: str, matches: bool) -> None:
     parsed = parse_search(search)
     assert parsed.matches(ORDER) is matches
     assert parsed.warnings == []
@@ -70,14 +70,14 @@ def test_a_malformed_search_is_an_error(search: str) -> None:
         "tag:>vip",
     ],
 )
-def test_a_filter_that_is_not_known_is_ignored_with_a_warning(search: str) -> None:
+def test_an_unknown_filter_is_ignored_with_a_warning(search: str) -> None:
     parsed = parse_search(search)
     assert parsed.matches(ORDER)
     assert parsed.warnings[0]["field"] == search.partition(":")[0]
 
 
 @given(st.text())
-def test_a_quoted_value_is_nothing_but_that_value(value: str) -> None:
+def test_a_quoted_value_matches_only_that_value(value: str) -> None:
     search = parse_search(f"tag:{quoted(value)}")
     assert search.matches(ORDER | {"tags": [value]})
     assert not search.matches(ORDER | {"tags": [f"{value}x"]})

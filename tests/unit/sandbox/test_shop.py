@@ -1,4 +1,4 @@
-"""Simulated shop: the same for the same seed, and with every case that flows must distinguish."""
+"""Simulated shop: orders from a seed, and the state that updates change."""
 
 import csv
 from collections import Counter, defaultdict
@@ -57,7 +57,7 @@ def test_another_seed_gives_another_shop() -> None:
     ),
 )
 @settings(max_examples=40, deadline=None)
-def test_customers_to_write_to_are_those_that_a_scan_over_all_orders_finds(
+def test_customers_to_write_to_agrees_with_a_scan_of_all_orders(
     size: tuple[int, int], seed: int, changes: list[tuple[int, str]]
 ) -> None:
     shop = Shop(orders=size[0], expired=size[1], seed=seed)
@@ -67,7 +67,7 @@ def test_customers_to_write_to_are_those_that_a_scan_over_all_orders_finds(
     assert shop.customers_to_write_to() == brute_force(shop)
 
 
-def test_a_parcel_that_expires_later_brings_its_customer_in() -> None:
+def test_customers_to_write_to_includes_parcels_that_expire_later() -> None:
     shop = Shop(orders=24, expired=0)
     by_email = [order for order in all_orders(shop) if order["order_email"]]
     order = next(order for order in by_email if "in_transit" in order["statuses"])
@@ -79,7 +79,7 @@ def test_a_parcel_that_expires_later_brings_its_customer_in() -> None:
     assert shop.customers_to_write_to() == {}
 
 
-def test_a_tiny_shop_may_be_all_expired() -> None:
+def test_all_orders_of_a_small_shop_can_be_expired() -> None:
     shop = Shop(orders=3, expired=3)
     assert list(shop.customers_to_write_to()) == list(shop.order_ids)
     assert len(Shop(orders=2).customers_to_write_to()) == 2
@@ -89,21 +89,23 @@ def test_a_tiny_shop_may_be_all_expired() -> None:
 @pytest.mark.parametrize(
     ("orders", "expired", "field"), [(-1, None, "orders"), (3, 4, "expired"), (3, -1, "expired")]
 )
-def test_impossible_sizes_are_refused_by_name(orders: int, expired: int | None, field: str) -> None:
+def test_invalid_shop_sizes_are_refused_with_their_field(
+    orders: int, expired: int | None, field: str
+) -> None:
     with pytest.raises(ValueError, match=f"^{field} must be between"):
         Shop(orders=orders, expired=expired)
 
 
-def test_a_shop_of_a_million_orders_is_there_at_once() -> None:
+def test_a_shop_of_a_million_orders_generates_orders_on_request() -> None:
     shop = Shop(orders=1_000_000)
     last = shop.order(shop.order_ids[-1])
     assert last["order_name"] == "#1001000"
     assert len(shop.customers_to_write_to()) == 20
 
 
-def test_the_shop_has_every_case(orders: list[dict[str, Any]]) -> None:
+def test_the_shop_has_an_order_for_every_scenario(orders: list[dict[str, Any]]) -> None:
     parcels = [parcel for order in orders for parcel in order["fulfillments"]]
-    # cancelled orders occur only in a sandbox that moves
+    # no scenario has this exception
     usual = set(ExceptionStatus) - {ExceptionStatus.CANCELLED}
     assert {p["exception_status"] for p in parcels} == {None, *usual}
     assert {p["shipment_status"] for p in parcels} > set(ShipmentStatus)
@@ -114,13 +116,13 @@ def test_the_shop_has_every_case(orders: list[dict[str, Any]]) -> None:
     assert all(name in names for name in ("Zoë", "Łukasz", "李", "Müller-Lüdenscheidt", "O'Brien"))
 
 
-def test_some_expired_orders_can_only_be_phoned(orders: list[dict[str, Any]]) -> None:
+def test_some_expired_orders_have_only_a_phone_number(orders: list[dict[str, Any]]) -> None:
     by_phone = [order for order in orders if not order["order_email"]]
     assert all(order["order_phone"] for order in by_phone)
     assert any("expired" in order["exception_statuses"] for order in by_phone)
 
 
-def test_a_few_orders_have_two_expired_parcels_and_a_few_a_good_one_beside() -> None:
+def test_some_expired_orders_have_a_second_parcel() -> None:
     shop = Shop(orders=20, expired=20)
     kinds = Counter(
         (len(order["fulfillments"]), len(order["exception_statuses"])) for order in all_orders(shop)
@@ -128,7 +130,7 @@ def test_a_few_orders_have_two_expired_parcels_and_a_few_a_good_one_beside() -> 
     assert kinds == {(1, 1): 14, (2, 2): 2, (2, 1): 4}
 
 
-def test_custom_statuses_are_labels_and_not_automatic(orders: list[dict[str, Any]]) -> None:
+def test_orders_with_custom_statuses_are_not_automatic(orders: list[dict[str, Any]]) -> None:
     custom = [order for order in orders if set(order["statuses"]) - set(ShipmentStatus)]
     labels = {option["label"] for option in Shop(orders=0).status_options}
     for order in custom:
@@ -140,7 +142,7 @@ def test_custom_statuses_are_labels_and_not_automatic(orders: list[dict[str, Any
     assert custom
 
 
-def test_addresses_are_unique_and_belong_to_nobody(orders: list[dict[str, Any]]) -> None:
+def test_email_addresses_are_unique_and_use_example_domains(orders: list[dict[str, Any]]) -> None:
     addresses = [order["order_email"] for order in orders if order["order_email"]]
     assert len(addresses) == len(set(addresses))
     assert all(address.isascii() for address in addresses)
@@ -148,7 +150,7 @@ def test_addresses_are_unique_and_belong_to_nobody(orders: list[dict[str, Any]])
     assert domains == {"example.com", "example.org", "example.net"}
 
 
-def test_ids_ascend_and_lead_back(orders: list[dict[str, Any]]) -> None:
+def test_ids_ascend_and_identify_their_orders_and_parcels(orders: list[dict[str, Any]]) -> None:
     shop = Shop(orders=400, seed=5, expired=20)
     ids = list(shop.order_ids)
     assert ids == sorted(set(ids)) == [order["order_id"] for order in orders]
@@ -163,7 +165,7 @@ def test_ids_ascend_and_lead_back(orders: list[dict[str, Any]]) -> None:
             shop.fulfillment(wrong)
 
 
-def test_every_order_can_be_read_by_the_models(orders: list[dict[str, Any]]) -> None:
+def test_the_models_parse_every_generated_order(orders: list[dict[str, Any]]) -> None:
     for fields in orders:
         order = Order.model_validate(fields)
         assert not order.model_extra
@@ -175,7 +177,7 @@ def test_every_order_can_be_read_by_the_models(orders: list[dict[str, Any]]) -> 
             assert parcel.latest_status.datetime == max(times)
 
 
-def test_what_is_read_is_the_callers_own() -> None:
+def test_changing_a_returned_order_does_not_change_the_shop() -> None:
     shop = Shop(orders=1, expired=1)
     order_id = shop.order_ids[0]
     shop.set_status(order_id, status="Sewing")
@@ -203,7 +205,7 @@ def test_a_status_is_set_by_label_or_key(given: str, shown: str, key: str) -> No
     assert reached == parcel["latest_status"]
 
 
-def test_setting_what_is_set_already_changes_nothing() -> None:
+def test_setting_the_present_status_changes_nothing() -> None:
     shop = Shop(orders=1, expired=1)
     order_id = shop.order_ids[0]
     old = shop.order(order_id)["statuses"][0]
@@ -213,7 +215,7 @@ def test_setting_what_is_set_already_changes_nothing() -> None:
     assert shop.revision(order_id) == 1
 
 
-def test_a_status_can_be_set_before_there_is_a_parcel() -> None:
+def test_a_status_can_be_set_on_an_order_without_parcels() -> None:
     shop = Shop(orders=48, expired=0)
     order_id = next(o["order_id"] for o in all_orders(shop) if not o["fulfillments"])
     for _ in range(2):
@@ -221,7 +223,7 @@ def test_a_status_can_be_set_before_there_is_a_parcel() -> None:
     assert shop.status_changes == [(order_id, None, "Cutting")]
 
 
-def test_carrier_updates_alone_are_stored_and_no_status_change() -> None:
+def test_switching_carrier_updates_is_not_a_status_change() -> None:
     shop = Shop(orders=1, expired=1)
     order_id = shop.order_ids[0]
     order = shop.set_status(order_id, automatic_carrier_updates=False, force=True)
@@ -230,7 +232,7 @@ def test_carrier_updates_alone_are_stored_and_no_status_change() -> None:
     assert shop.status_changes == []
 
 
-def test_unknown_values_are_refused_by_field() -> None:
+def test_unknown_statuses_are_refused_with_their_field() -> None:
     shop = Shop(orders=1, expired=1)
     order = shop.order(shop.order_ids[0])
     parcel = order["fulfillments"][0]["fulfillment_id"]
@@ -242,7 +244,7 @@ def test_unknown_values_are_refused_by_field() -> None:
     assert shop.order(order["order_id"]) == order
 
 
-def test_the_orders_export_has_a_row_per_line_item_and_each_id(tmp_path: Path) -> None:
+def test_the_orders_export_has_a_row_for_each_line_item(tmp_path: Path) -> None:
     shop = Shop(orders=40, seed=2)
     path = tmp_path / "orders_export.csv"
     shop.write_orders_csv(path)
@@ -263,7 +265,17 @@ def test_the_orders_export_has_a_row_per_line_item_and_each_id(tmp_path: Path) -
     assert repeated == {(0, True), (1, False)}
 
 
-def test_an_order_can_be_replaced_and_says_what_its_parcels_say() -> None:
+def test_the_orders_export_has_the_present_state_of_changed_orders(tmp_path: Path) -> None:
+    shop = Shop(orders=1, just_ready=1)
+    order = shop.order(shop.order_ids[0])
+    shop.replace(order | {"order_email": "new@example.com", "fulfillments": [], "statuses": []})
+    shop.write_orders_csv(tmp_path / "orders_export.csv")
+    with (tmp_path / "orders_export.csv").open(encoding="utf-8", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["Email"], row["Fulfillment Status"]) == ("new@example.com", "unfulfilled")
+
+
+def test_a_replaced_order_has_the_statuses_of_its_parcels() -> None:
     shop = Shop(orders=2, just_ready=2)
     order = shop.order(shop.order_ids[0])
     [parcel] = order["fulfillments"]

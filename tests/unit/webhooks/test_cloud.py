@@ -1,4 +1,4 @@
-"""Template for Prefect Cloud: the same events as the receiver's, for any delivery."""
+"""Template for Prefect Cloud: the same events as from the receiver, for any delivery."""
 
 import asyncio
 import datetime as dt
@@ -53,7 +53,7 @@ anything = st.recursive(
 )
 ids = st.integers(min_value=1, max_value=2**63 - 1)
 statuses = st.sampled_from(["order_ready", "in_transit", "out_for_delivery", "delivered"]) | texts
-# for other spellings, the receiver gives the key, and the template the delivered value
+# for other spellings, the receiver has the key, and the template the delivered value
 exceptions = st.sampled_from(["expired", "not_found", "cancelled", "customs_hold", ""])
 steps = st.fixed_dictionaries({}, optional={"key": statuses, "label": texts})
 
@@ -92,12 +92,12 @@ def rendered(body: Any) -> Any:
     return json.loads(text, parse_constant=pytest.fail)
 
 
-def said(event: Event) -> dict[str, Any]:
-    said = event.model_dump(mode="json", include={"event", "resource", "related", "payload"})
+def fields_of(event: Event) -> dict[str, Any]:
+    fields_of = event.model_dump(mode="json", include={"event", "resource", "related", "payload"})
     # the template leaves out fields for readers, as users of its events read the parcel again
-    for_people = ("shop", "status_label", "exception_label", "carrier_name", "order_url")
-    said["payload"] = {k: v for k, v in said["payload"].items() if k not in for_people}
-    return said
+    for_readers = ("shop", "status_label", "exception_label", "carrier_name", "order_url")
+    fields_of["payload"] = {k: v for k, v in fields_of["payload"].items() if k not in for_readers}
+    return fields_of
 
 
 def wrapped_or_not(kind: str, delivery: Any) -> list[Any]:
@@ -106,26 +106,26 @@ def wrapped_or_not(kind: str, delivery: Any) -> list[Any]:
 
 @given(parcel=parcels)
 @example(parcel={"fulfillment_id": 7, "shipment_status": "{{ 7 * 7 }}", "order_name": '"}'})
-def test_a_parcel_gives_what_the_receiver_gives(parcel: dict[str, Any]) -> None:
+def test_the_cloud_template_gives_the_receivers_event_for_a_parcel(parcel: dict[str, Any]) -> None:
     event = fulfillment_event(Fulfillment.model_validate(parcel), account=ACCOUNT, received=NOW)
     for body in wrapped_or_not("fulfillment", parcel):
-        assert rendered(body) == said(event)
+        assert rendered(body) == fields_of(event)
 
 
 @given(order=orders)
 @example(order={"order_id": 7, "statuses": ["delivered", "in_transit", "delivered"]})
 @example(order={"order_id": 7, "statuses": ["delivered", "Sewing"]})
-def test_an_order_gives_what_the_receiver_gives(order: dict[str, Any]) -> None:
+def test_the_cloud_template_gives_the_receivers_event_for_an_order(order: dict[str, Any]) -> None:
     event = order_event(Order.model_validate(order), account=ACCOUNT, received=NOW)
     for body in wrapped_or_not("order", order):
-        assert rendered(body) == said(event)
+        assert rendered(body) == fields_of(event)
 
 
 @given(body=st.dictionaries(fields | texts, anything, max_size=6) | anything)
 @example(body={"order_id": 1.0})
 @example(body={"order_id": 9_000_000_000_000_000.0})
 @example(body={"order_id": {"$numberLong": "7"}})
-def test_anything_gives_valid_json_and_a_valid_event(body: Any) -> None:
+def test_the_cloud_template_gives_a_valid_event_for_any_body(body: Any) -> None:
     event = Event.model_validate(rendered(body))
     try:
         subject = read_delivery(to_json(body))
@@ -137,12 +137,12 @@ def test_anything_gives_valid_json_and_a_valid_event(body: Any) -> None:
         if event.event != "tracktor.delivery.unreadable":
             assert event.resource.id == subject.resource_id
         else:
-            # the receiver also reads ids in forms that only databases give
+            # the receiver also reads ids in the forms of databases
             assert not is_number(body, f"{subject.kind}_id")
 
 
 def is_number(body: Any, name: str) -> bool:
-    """Whether a delivery has an id as JSON or people write it."""
+    """Whether a delivery has an id as a number or in digits."""
     inner = body.get(name.removesuffix("_id"))
     value = (inner if isinstance(inner, dict) else body).get(name)
     return isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal())
@@ -156,19 +156,21 @@ def is_number(body: Any, name: str) -> bool:
         ResponseFormat(status_as_object=True, times_without_offset=True),
     ],
 )
-def test_what_the_sandbox_delivers_gives_what_the_receiver_gives(shape: ResponseFormat) -> None:
+def test_the_cloud_template_gives_the_receivers_events_for_sandbox_deliveries(
+    shape: ResponseFormat,
+) -> None:
     shop = Shop(orders=60, expired=10)
     for order_id in shop.order_ids:
         order = shop.order(order_id)
         expected = order_event(Order.model_validate(order), account=ACCOUNT, received=NOW)
-        assert rendered(shape.shaped("order", order)) == said(expected)
+        assert rendered(shape.shaped("order", order)) == fields_of(expected)
         for parcel in order["fulfillments"]:
             read = Fulfillment.model_validate(parcel)
             expected = fulfillment_event(read, account=ACCOUNT, received=NOW)
-            assert rendered(shape.shaped("fulfillment", parcel)) == said(expected)
+            assert rendered(shape.shaped("fulfillment", parcel)) == fields_of(expected)
 
 
-def test_no_customers_data_gets_into_an_event() -> None:
+def test_the_cloud_template_emits_no_customer_data() -> None:
     shop = Shop(orders=30)
     for order_id in shop.order_ids:
         order = shop.order(order_id)
@@ -178,7 +180,7 @@ def test_no_customers_data_gets_into_an_event() -> None:
         assert not [value for value in personal if value and value in text]
 
 
-def test_it_keeps_prefects_rules_for_templates_and_renders_as_prefect_renders() -> None:
+def test_prefect_validates_and_renders_the_cloud_template() -> None:
     validate_user_template(TEMPLATE)
     body = {"fulfillment_id": 7, "shipment_status": "Gravur läuft"}
     sync = render_user_template_sync(TEMPLATE, {"body": body})
@@ -187,6 +189,6 @@ def test_it_keeps_prefects_rules_for_templates_and_renders_as_prefect_renders() 
     assert json.loads(sync)["event"] == "tracktor.fulfillment.gravur_läuft"
 
 
-def test_what_is_no_account_name_does_not_get_into_the_template() -> None:
+def test_the_cloud_template_refuses_an_invalid_account_name() -> None:
     with pytest.raises(InvalidInput, match="account must be the name"):
         cloud_webhook_template("'}}{{ body }}")

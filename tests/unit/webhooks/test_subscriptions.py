@@ -1,4 +1,4 @@
-"""Plan of webhooks: it leads to the wanted webhooks, and does not touch those of other apps."""
+"""Plan of webhooks: creates the wanted ones, and keeps those of other apps."""
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,7 @@ accounts = st.lists(st.tuples(topics | st.just("order/ordered"), addresses), max
 )
 
 
-def carried_out(plan: WebhookPlan, account: list[Webhook]) -> list[Webhook]:
+def applied(plan: WebhookPlan, account: list[Webhook]) -> list[Webhook]:
     removed = {webhook.id for webhook in plan.remove}
     made = [
         Webhook(id=number, topic=wanted.topic, address=wanted.address.get_secret_value())
@@ -36,10 +36,10 @@ def carried_out(plan: WebhookPlan, account: list[Webhook]) -> list[Webhook]:
 
 
 @given(wanted_webhooks, accounts, st.booleans())
-def test_a_plan_that_was_carried_out_leaves_nothing_to_do(
+def test_an_applied_webhook_plan_leaves_nothing_to_change(
     wanted: list[WantedWebhook], account: list[Webhook], prune: bool
 ) -> None:
-    after = carried_out(plan_webhooks(wanted, account, prune=prune), account)
+    after = applied(plan_webhooks(wanted, account, prune=prune), account)
     assert not plan_webhooks(wanted, after, prune=prune).changes
     pairs = [(webhook.topic, webhook.address) for webhook in after]
     for webhook in wanted:
@@ -47,7 +47,7 @@ def test_a_plan_that_was_carried_out_leaves_nothing_to_do(
 
 
 @given(wanted_webhooks, accounts, st.booleans())
-def test_other_hosts_are_never_touched(
+def test_webhooks_of_other_hosts_are_never_removed(
     wanted: list[WantedWebhook], account: list[Webhook], prune: bool
 ) -> None:
     own = {host_of(webhook.address.get_secret_value()) for webhook in wanted}
@@ -56,7 +56,7 @@ def test_other_hosts_are_never_touched(
 
 
 @given(wanted_webhooks, accounts, st.booleans())
-def test_each_webhook_has_one_place_in_the_plan(
+def test_each_existing_webhook_is_in_one_list_of_the_plan(
     wanted: list[WantedWebhook], account: list[Webhook], prune: bool
 ) -> None:
     plan = plan_webhooks(wanted, account, prune=prune)
@@ -65,7 +65,7 @@ def test_each_webhook_has_one_place_in_the_plan(
 
 
 @given(wanted_webhooks, accounts)
-def test_without_prune_only_doubles_are_removed(
+def test_only_duplicate_webhooks_are_removed_without_prune(
     wanted: list[WantedWebhook], account: list[Webhook]
 ) -> None:
     plan = plan_webhooks(wanted, account)
@@ -87,18 +87,18 @@ def test_without_prune_only_doubles_are_removed(
         OURS.upper(),
     ],
 )
-def test_an_address_is_the_same_however_its_host_is_written(address: str) -> None:
+def test_webhook_addresses_are_compared_in_normalized_form(address: str) -> None:
     there = Webhook(id=1, topic="order/all", address=address)
     assert not plan_webhooks([WantedWebhook(topic="order/all", address=OURS)], [there]).changes
 
 
-def test_names_with_other_letters_are_the_same_in_either_form() -> None:
+def test_an_international_host_name_equals_its_punycode_form() -> None:
     there = Webhook(id=1, topic="order/all", address="https://xn--mnchen-3ya.example/hook")
     wanted = [WantedWebhook(topic="order/all", address="https://münchen.example/hook")]
     assert not plan_webhooks(wanted, [there]).changes
 
 
-def test_what_was_just_made_is_not_pruned_in_whatever_form_it_is_listed() -> None:
+def test_a_webhook_created_by_this_run_is_not_pruned() -> None:
     wanted = WantedWebhook(topic="order/all", address=OURS)
     listed = Webhook(id=7, topic="order/all", address="https://shop.example/hook#1")
     assert not plan_webhooks([wanted], [listed], prune=True, made={7: wanted}).changes
@@ -107,7 +107,7 @@ def test_what_was_just_made_is_not_pruned_in_whatever_form_it_is_listed() -> Non
 @pytest.mark.parametrize(
     "address", ["https://shop.example/hooks", "https://shop.example/hook?a=1", "no address"]
 )
-def test_another_path_is_another_address(address: str) -> None:
+def test_a_webhook_with_another_path_or_query_is_another_webhook(address: str) -> None:
     there = Webhook(id=1, topic="order/all", address=address)
     assert len(plan_webhooks([WantedWebhook(topic="order/all", address=OURS)], [there]).create) == 1
 
@@ -115,7 +115,7 @@ def test_another_path_is_another_address(address: str) -> None:
 @pytest.mark.parametrize(
     "address", ["http://shop.example/hook", "ftp://shop.example", "https://me:pw@shop.example/", ""]
 )
-def test_addresses_that_must_not_be_posted_to_are_refused(address: str) -> None:
+def test_an_unsafe_webhook_address_is_refused(address: str) -> None:
     with pytest.raises(ValidationError) as caught:
         WantedWebhook(topic="order/all", address=address)
     assert "pw" not in str(caught.value)
@@ -123,19 +123,19 @@ def test_addresses_that_must_not_be_posted_to_are_refused(address: str) -> None:
         WebhookSubscription(address=address)
 
 
-def test_this_machine_may_be_posted_to_in_plain_http() -> None:
+def test_a_loopback_webhook_address_may_use_http() -> None:
     assert (
         WantedWebhook(topic="order/all", address="http://127.0.0.1:8080/hook").topic
         is WebhookTopic.ORDER_ALL
     )
 
 
-def test_an_undocumented_topic_is_refused() -> None:
+def test_an_undocumented_webhook_topic_is_refused() -> None:
     with pytest.raises(ValidationError):
         WantedWebhook(topic="order/ordered", address=OURS)
 
 
-def test_no_address_is_shown() -> None:
+def test_the_repr_of_a_webhook_hides_its_address() -> None:
     secret = "https://shop.example/hook/s3cret"
     shown = repr(
         [WantedWebhook(topic="order/all", address=secret), WebhookSubscription(address=secret)]
@@ -144,5 +144,5 @@ def test_no_address_is_shown() -> None:
 
 
 @given(st.text(max_size=30))
-def test_whatever_stands_for_an_address_has_a_host_or_none(text: str) -> None:
+def test_host_of_any_text_is_empty_or_has_a_scheme(text: str) -> None:
     assert host_of(text) == "" or "://" in host_of(text)

@@ -1,4 +1,4 @@
-"""Steps of the receiver are repeated, whether they succeed or fail."""
+"""Background steps of the receiver: pauses and errors."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from prefect_tracktor.webhooks.worker import RetryLater, repeat
 
 
 @pytest.mark.anyio
-async def test_a_step_that_fails_is_repeated_after_growing_pauses(
+async def test_a_failing_step_is_repeated_with_growing_pauses(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pauses: list[float] = []
