@@ -6,7 +6,7 @@ from importlib.metadata import metadata
 from typing import Any
 
 from prefect.blocks.core import Block, BlockNotSavedError, schema_extra
-from pydantic import ConfigDict, HttpUrl
+from pydantic import ConfigDict, HttpUrl, ValidationError
 
 from prefect_tracktor.forms import in_order, title_of
 
@@ -36,6 +36,15 @@ class TracktorBlock(Block, ABC):
     model_config = ConfigDict(
         hide_input_in_errors=True, json_schema_extra=_block_schema, field_title_generator=title_of
     )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; pydantic would keep a value that a validator of the model refuses."""
+        before = dict(self.__dict__)
+        try:
+            super().__setattr__(name, value)
+        except ValidationError:
+            self.__dict__.update(before)
+            raise
 
     @classmethod
     def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:

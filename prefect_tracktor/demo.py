@@ -17,7 +17,7 @@ from typing import Any
 
 from prefect_tracktor import InvalidInput, Mailer, Mode, OrderFile, StatusFile, TracktorCredentials
 from prefect_tracktor.flows import email_expired_exceptions, reconcile_manual_statuses
-from prefect_tracktor.messages.smtp import Security
+from prefect_tracktor.messages.mailer import Security
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 
 FOLDER = Path("tracktor-demo")

@@ -2,9 +2,10 @@
 
 import inspect
 import re
+from enum import StrEnum
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, WithJsonSchema
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 _UNIT = re.compile(r" (days|hours|minutes|seconds)$")
@@ -14,7 +15,7 @@ def in_order(schema: dict[str, Any], kind: type[Any]) -> None:
     """Give each field its position, and its description from the class's docstring."""
     if "description" in schema:  # a form shows the whole docstring where it offers a choice
         schema["description"] = _one_line(schema["description"].partition("\n\n")[0])
-    described = described_attributes(kind)
+    described = _described_attributes(kind)
     for position, (name, field) in enumerate(schema.get("properties", {}).items()):
         field["position"] = position
         if name in described:
@@ -32,7 +33,12 @@ FORM = ConfigDict(
 )
 
 
-def described_attributes(kind: type[Any]) -> dict[str, str]:
+def one_of(kind: type[StrEnum]) -> WithJsonSchema:
+    """Show an enum in a form with the field's own title and description."""
+    return WithJsonSchema({"type": "string", "enum": [str(member) for member in kind]})
+
+
+def _described_attributes(kind: type[Any]) -> dict[str, str]:
     """Read the `Attributes:` sections of a class's docstring and those of its bases."""
     described: dict[str, str] = {}
     for base in reversed(kind.__mro__):

@@ -13,6 +13,8 @@ from decimal import Decimal
 from typing import Any
 
 LARGEST_ID = 2**63 - 1
+# a larger whole number may have been rounded when it became a float
+EXACT_FLOATS_BELOW = 2**53
 
 _MONGO_SCALARS = ("$oid", "$numberLong", "$numberInt", "$numberDouble", "$numberDecimal", "$date")
 _STATUS_FIELDS = ("key", "value", "slug", "code", "status", "label", "name", "title", "text")
@@ -94,7 +96,7 @@ def parse_whole_number(value: Any) -> int | None:
         return int(value.partition(".")[0])
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_ID:
         return value
-    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_ID:
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT_FLOATS_BELOW:
         return int(value)
     raise ValueError("not a whole number")
 

@@ -1,7 +1,6 @@
 """Masking of personal data and secrets for logs, artifacts and error messages."""
 
 import re
-from base64 import b64encode
 
 from prefect_tracktor.errors import InvalidInput
 
@@ -24,8 +23,6 @@ _PHONE = re.compile(
     """,
     re.VERBOSE,
 )
-# from six characters on: shorter pieces are words of any language, and give nothing away
-_BASE64 = re.compile(r"[A-Za-z0-9+/]{6,}={0,2}")
 _LONGEST_SEARCHED = 2_000
 _OMISSION = "…"
 _LENGTH_SHOWN = 12
@@ -47,51 +44,54 @@ _PUBLIC = _words(
     """
     abort aborted absent accept accepted access account action active actively address addresses
     admin allowed already api app application argument attempt auth authenticate authenticated
-    authentication authorization authorized automatic backend bad balance banned because blacklist
-    blacklisted blocked blocklist blocklisted bounce broken bulk busy bytes cancelled cannot carrier
-    certificate characters check client closed closing code column command complaint concurrency
-    configuration configured conflict connect connecting connection constraint content corrupt
-    create created credential credentials currently daily data database deadlock deferred delayed
-    delete deleted delivered delivery denied denylist detected dial directory disabled disallowed
-    disconnected disk dkim dmarc dns does domain downstream duplicate dynamic email empty enabled
-    encountered encryption enforce entity entry error exceed exceeded exceeds exception execute
-    exist existing exists expected expired failed failure false fatal fault forbidden format
-    forwarded found frozen fulfillment full function gateway generic graphql greylisted handshake
-    header helo hourly html http https identifier identity illegal imap implemented inactive
-    incorrect input insert insufficient integer internal invalid ip issue json label length limit
-    limited listed locked login lookup loop mail mailbox maintenance malformed maximum maybe memory
-    message messages method mime minimum minute missing monthly moved multiple nan network no none
-    not null oauth object occurred offline operation order outgoing overload overloaded parameter
-    parse password path payload payment per permanent permanently permission permitted plan please
-    policy pool port postmaster prohibited property protocol proxy ptr query queue quota rate
-    reached reason receive received recipient redirect refused reject rejected rejecting relation
-    relay relaying repeated reputation request requested require required requires resolve resource
-    response restricted result retry revoked role row saved schema scheme scope security send sender
-    sending sent server service session sessions shop size smtp sorry spam spf sql ssl started
-    starttls status storage store string submission submit such supplied support supported suspended
-    suspicious syntax system table temporarily temporary terminated that the there these this
-    threshold throttled throttling timeout tls token too topic tracking traffic transaction
-    transient transport true type unable unauthenticated unauthorised unauthorized unavailable
-    undefined undeliverable unexpected unique unknown unprocessable unreachable unrecognized
-    unrouteable unsolicited unsupported unverified update upgrade upstream url user username using
-    uuid valid validation value variable verification verified verify version via violates violation
-    virtual volume webhook wrong yes you your
+    authentication authorization authorized automatic backend bad balance banned basic because
+    blacklist blacklisted blocked blocklist blocklisted bounce broken bulk burst busy bytes
+    cancelled cannot carrier certificate characters check client closed closing code column command
+    complaint concurrency concurrent configuration configured conflict connect connecting connection
+    constraint content corrupt create created credential credentials credits currently daily data
+    database deadlock deferred delayed delete deleted delivered delivery denied denylist detected
+    dial directory disabled disallowed disconnected disk dkim dmarc dns does domain downstream
+    duplicate dynamic email empty enabled encountered encryption enforce entity entry error exceed
+    exceeded exceeds exception execute exist existing exists expected expired failed failure false
+    fatal fault for forbidden format forwarded found frequency frozen fulfillment full function
+    gateway generic graphql greylisted handshake header helo hourly html http https identifier
+    identity if illegal imap implemented inactive inbox incorrect information input insert
+    insufficient integer internal invalid ip issue json label length limit limited listed local
+    locked login looks lookup loop mail mailbox mails maintenance malformed maximum maybe memory
+    message messages method mime minimum minute missing monthly moved multiple must nan network no
+    none not null number oauth object occurred offline operation order our outgoing overload
+    overloaded owned parameter parse password path payload payment per permanent permanently
+    permission permitted plain plan please policy pool port postmaster problem prohibited property
+    protocol proxy ptr query queue quota rate reached reason receive received recipient redirect
+    refused reject rejected rejecting relation relay relaying repeated reputation request requested
+    require required requires resolve resource resources response restricted result retry revoked
+    role row saved schema scheme scope security send sender sending sent server service session
+    sessions shop size smtp smtputf8 sorry spam spf sql ssl started starttls status storage store
+    string submission submit such supplied support supported suspended suspicious syntax system
+    table taken temporarily temporary terminated that the there these this thread threads threshold
+    throttled throttling timeout tls token too topic tracking traffic transaction transient
+    transport true try type unable unauthenticated unauthorised unauthorized unavailable undefined
+    undeliverable unexpected unique unknown unprocessable unreachable unrecognized unrouteable
+    unsolicited unsuccessful unsupported unusual unverified update upgrade upstream url use user
+    username using uuid valid validation value variable verification verified verify version via
+    violates violation virtual visit volume webhook wrong yes you your
     """
 )
 # In lower case only: with a capital letter some of these are names.
 _PUBLIC_IN_LOWER_CASE = _words(
     """
     a about after again all an and another any are aren't as at be been before being between by can
-    can't could couldn't didn't do doesn't don't each else few field file first for from had has
-    have host if in into is isn't it its key later less line many may more most must name near need
-    now of off on once one only open or other our out over page read readonly second seconds should
-    since so some still than their them then they time to translate try under until up us use used
-    was wasn't we were when which while will with within without won't would write
+    can't could couldn't didn't do doesn't don't each else fails few field file first from go had
+    has have here high host how in into is isn't it its key later less like line low many may more
+    most name near need now of off on once one only open or other out over own page pass reach read
+    readonly second seconds see should since so some still than their them then they time to
+    translate under until up us used was wasn't we were what when which while will with within
+    without won't would write
     """
 )
 # As a part of a machine word, such as invalid_grant.
 _PUBLIC_PARTS = _words(
-    "argument be cost field for grant id in incompatible is key literals max not of page to"
+    "argument as be cost field for grant id in incompatible is key literals max not of page to"
 )
 _TOP_LEVEL_DOMAIN = re.compile(r".*\.([a-z0-9-]{2,24})", re.IGNORECASE | re.DOTALL)
 
@@ -109,10 +109,11 @@ def mask_email(address: str | None) -> str:
 
 
 def redact(text: str, *, secrets: tuple[str, ...] = ()) -> str:
-    """Remove email addresses, phone numbers and the given secrets from a text."""
+    """Remove email addresses, phone numbers and the given secrets, in any letter case."""
     # the longest first: one secret may be a part of another
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "[hidden]")
+    known = sorted(filter(None, secrets), key=len, reverse=True)
+    if known:
+        text = re.sub("|".join(map(re.escape, known)), "[hidden]", text, flags=re.IGNORECASE)
     # with a hyphen: `public_words` takes "email" for a word of the server
     return _PHONE.sub("[phone]", _EMAIL.sub("[e-mail]", text))
 
@@ -186,29 +187,6 @@ def _is_harmless(text: str) -> bool:
     digits = sum(map(str.isdigit, _EXPONENT.sub("", text)))
     words = re.findall(r"[^\W\d_]{2,}", text)
     return digits <= _DIGITS_SHOWN and all(_is_public(word, frozenset()) for word in words)
-
-
-def hide_login(text: str, *, username: str, password: str) -> str:
-    """Remove a login from a server's text, also in the encodings of SMTP."""
-    if not password:
-        return text
-    user, secret = username.encode(), password.encode("utf-8", "surrogatepass")
-    # as XOAUTH2, PLAIN without and with an identity, and LOGIN send it
-    forms = (
-        b"user=" + user + b"\1auth=Bearer " + secret + b"\1\1",
-        b"\0" + user + b"\0" + secret,
-        user + b"\0" + user + b"\0" + secret,
-        user + b"\0" + secret,
-        secret,
-    )
-    sent = [b64encode(form).decode().casefold() for form in forms]
-
-    def hidden(token: re.Match[str]) -> str:
-        piece = token[0].rstrip("=").casefold()
-        return "[hidden]" if any(piece in whole for whole in sent) else token[0]
-
-    text = re.sub(re.escape(password), "[hidden]", text, flags=re.IGNORECASE)
-    return _BASE64.sub(hidden, text)
 
 
 def refuse_masked(secret: str, *, field: str) -> None:

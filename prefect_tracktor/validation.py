@@ -2,19 +2,18 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import SupportsIndex
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.parsing import LARGEST_ID
+from prefect_tracktor.parsing import EXACT_FLOATS_BELOW, LARGEST_ID
 from prefect_tracktor.text import form_of, refuse_masked
 
 _DIGITS = re.compile(r"[1-9][0-9]{0,18}")
-_EXACT_FLOATS_BELOW = 2**53
 _UUID = re.compile(
     r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}"
 )
@@ -41,7 +40,10 @@ def checked_uuid(value: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    return host in {"localhost", "::1"} or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def checked_id(value: object, *, field: str) -> int:
@@ -70,7 +72,7 @@ def _whole_number(value: object) -> int | None:
         case str():
             return int(value) if _DIGITS.fullmatch(value.strip()) else None
         case float():
-            return int(value) if value.is_integer() and value < _EXACT_FLOATS_BELOW else None
+            return int(value) if value.is_integer() and value < EXACT_FLOATS_BELOW else None
         case SupportsIndex():  # such as numpy's
             return value.__index__()
         case _:
@@ -91,7 +93,7 @@ def checked_tag(tag: str) -> str:
     """Validate a tag of an order in Shopify."""
     name = tag.strip()
     if not name or "," in name:
-        raise ValueError("must be one tag without a comma, as in Shopify: write each by itself")
+        raise ValueError("must be one tag without a comma, as in Shopify: list each tag separately")
     return name
 
 
@@ -100,16 +102,12 @@ def checked_address(value: str, *, field: str) -> str:
     remedy = f"{field} must be an https address such as https://shop.example/path"
     if type(value) is not str:
         raise InvalidInput(f"{remedy}, not {form_of(value)}")
-    try:
-        parts = urlsplit(value)
-        host, _port = parts.hostname, parts.port
-    except ValueError:
-        raise InvalidInput(f"{remedy}; this one is malformed") from None
-    if not value.isprintable() or " " in value or "\\" in value or not host:
+    url = parsed_address(value)
+    if not value.isprintable() or " " in value or "\\" in value or url is None:
         raise InvalidInput(f"{remedy}; this one is malformed")
-    if parts.username is not None or parts.fragment:
+    if url.userinfo or url.fragment:
         raise InvalidInput(f"{remedy}, without user name and fragment")
-    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
+    if url.scheme == "https" or (url.scheme == "http" and is_loopback(url.host)):
         return value
     raise InvalidInput(f"{remedy}; plain http is allowed to localhost only")
 
@@ -122,18 +120,16 @@ def whole_path(address: str) -> str:
 def host_of(address: str) -> str:
     """Return scheme, host and port of an address: the part that is not secret."""
     url = parsed_address(address)
-    if url is None:
-        return ""
-    host = url.raw_host.decode("ascii")
-    name = f"[{host}]" if ":" in host else host
-    return f"{url.scheme}://{name}" + (f":{url.port}" if url.port else "")
+    return f"{url.scheme}://{url.netloc.decode('ascii')}" if url else ""
 
 
 def parsed_address(address: str) -> httpx.URL | None:
-    """Parse an address; httpx normalises hosts, default ports and escapes."""
+    """Parse an address; httpx normalizes hosts, default ports and escapes."""
     scheme, mark, rest = address.strip().partition("://")
     try:
         url = httpx.URL(f"{scheme.lower()}{mark}{rest}")
-    except httpx.InvalidURL:
+        has_host = bool(url.host)
+    except (httpx.InvalidURL, UnicodeError):  # the host cannot be encoded for DNS
         return None
-    return url if url.host else None
+    is_port = url.port is None or url.port in range(1, 65536)
+    return url if has_host and is_port else None

@@ -99,10 +99,11 @@ class MailChannel(Channel):
         self.reaches_customers = mailer.mode != Mode.REHEARSAL
         self.seconds_per_message = 1 / rate if rate else 0
         self._mailer = mailer
+        self._sender, self._reply_to = mailer.sender_mailbox, mailer.reply_to_mailbox
         self._secret = secret
 
     def check(self) -> None:
-        with MailSession(self._mailer.server):
+        with MailSession(self._mailer):
             pass
 
     def masked_recipient(self, order: Order) -> str:
@@ -121,9 +122,9 @@ class MailChannel(Channel):
             rendered = replace(rendered, subject=f"[Rehearsal] {rendered.subject}")
         email = compose(
             rendered,
-            sender=self._mailer.sender_mailbox,
+            sender=self._sender,
             recipient=recipient,
-            reply_to=self._mailer.reply_to_mailbox,
+            reply_to=self._reply_to,
             message_key=key,
         )
         return Message((email, recipient), hashed)
@@ -136,16 +137,14 @@ class MailChannel(Channel):
         return content.template.preview(order, parcels, shop=shop, about=content.about)
 
     def _shop(self, parcels: Sequence[Fulfillment]) -> ShopInfo:
-        sender = self._mailer.sender_mailbox
         shop_url = next((parcel.shop_url for parcel in parcels if parcel.shop_url), "")
-        replies = (self._mailer.reply_to_mailbox or sender).addr_spec
-        return ShopInfo(sender.display_name or sender.domain, shop_url, replies)
+        replies = (self._reply_to or self._sender).addr_spec
+        return ShopInfo(self._sender.display_name or self._sender.domain, shop_url, replies)
 
     @contextmanager
     def session(self) -> Iterator[Send]:
-        sender, rate = self._mailer.sender_mailbox.addr_spec, self._mailer.messages_per_second
-        with MailSession(self._mailer.server, messages_per_second=rate) as session:
+        with MailSession(self._mailer) as session:
             yield lambda messages: [
-                session.send(email, sender=sender, recipient=recipient)
+                session.send(email, recipient=recipient)
                 for email, recipient in (message.content for message in messages)
             ]

@@ -65,21 +65,28 @@ class Backoff:
 
     def deliver(self, attempt: Callable[[], Delivery]) -> Delivery:
         """Try to deliver a message, again after a pause if the server asks for it."""
+        unconfirmed: Delivery | None = None
         while True:
             if rate := self.messages_per_second:
                 rate_limiter(self.server, rate).try_acquire("message")
             try:
                 delivery = attempt()
             except ChannelError as unusable:
-                if not self.pause_for(unusable.cause):
+                if self.pause_for(unusable.cause):
+                    continue
+                if unconfirmed is None:
                     raise
-                continue
-            if delivery.outcome is DeliveryOutcome.SENT:
-                self._reset()
+                return unconfirmed
+            unconfirmed = delivery if delivery.may_repeat else unconfirmed
             # an uncertain message may have been accepted, and is not tried again
             may_retry = delivery.outcome is DeliveryOutcome.DEFERRED
             if not (may_retry and self.pause_for(delivery.cause, at_least=delivery.wait_seconds)):
-                return delivery
+                break
+        if delivery.outcome is DeliveryOutcome.SENT:
+            self._reset()
+        is_known = delivery.outcome in {DeliveryOutcome.SENT, DeliveryOutcome.UNCERTAIN}
+        # a later error does not undo that an earlier try may have been accepted
+        return delivery if is_known or unconfirmed is None else unconfirmed
 
     def pause_for(self, cause: str, *, at_least: float = 0) -> bool:
         """Wait if the cause is the rate and there is time left; return whether to try again."""

@@ -8,15 +8,23 @@ from urllib.parse import urlencode
 
 import httpx
 from prefect.types import SecretDict
-from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
+from prefect_tracktor.forms import one_of
 from prefect_tracktor.http.client import HttpClient
 from prefect_tracktor.messages.limited_jinja import check_template, failure, render_template
-from prefect_tracktor.messages.mailer import Mode, one_of
-from prefect_tracktor.messages.values import tracking_page_address
+from prefect_tracktor.messages.mailer import Mode
+from prefect_tracktor.messages.values import tracking_page_address, valid_unicode
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.text import public_error, refuse_masked
 from prefect_tracktor.validation import checked_address, host_of, parsed_address
@@ -99,23 +107,20 @@ class HttpChannel(TracktorBlock):
 
     @field_validator("address", "rehearsal_address")
     @classmethod
-    def _address_is_safe(cls, value: SecretStr, info: Any) -> SecretStr:
-        address = value.get_secret_value().strip()
-        if address or info.field_name == "address":
-            refuse_masked(address, field=info.field_name)
-            checked_address(address, field=info.field_name)
+    def _address_is_safe(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        address, field = value.get_secret_value().strip(), str(info.field_name)
+        if address or field == "address":
+            refuse_masked(address, field=field)
+            checked_address(address, field=field)
         return SecretStr(address)
 
     @field_validator("body", "recipient")
     @classmethod
-    def _template_is_valid(cls, source: str, info: Any) -> str:
-        is_body = info.field_name == "body"
-        check_template(
-            info.field_name,
-            source,
-            _NAMES if is_body else ("order",),
-            escape="json" if is_body else False,
-        )
+    def _template_is_valid(cls, source: str, info: ValidationInfo) -> str:
+        if info.field_name == "body":
+            check_template("body", source, _NAMES, escape="json")
+        else:
+            check_template("recipient", source, ("order",), escape=False)
         return source
 
     @field_validator("headers")
@@ -123,7 +128,10 @@ class HttpChannel(TracktorBlock):
     def _headers_can_be_sent(cls, headers: SecretDict) -> SecretDict:
         for name, value in headers.get_secret_value().items():
             if not _HEADER_NAME.fullmatch(name) or name.lower() in _RESERVED:
-                raise InvalidInput("headers: a name is invalid, or set by the channel itself")
+                raise InvalidInput(
+                    f"headers: remove {name[:40]!r}, which is no header's name, or which the"
+                    " channel sets"
+                )
             if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
                 raise InvalidInput(
                     f"headers: the value of {name} must be a text of ASCII characters in one line"
@@ -153,6 +161,16 @@ class HttpChannel(TracktorBlock):
         if value and (not _HEADER_NAME.fullmatch(value) or value.lower() in _RESERVED):
             raise InvalidInput("idempotency_header must be the name of a header, or empty")
         return value
+
+    @model_validator(mode="after")
+    def _headers_have_no_fixed_key(self) -> Self:
+        # a service would take every notice but the first for a repetition
+        if self.idempotency_header.lower() in map(str.lower, self.headers.get_secret_value()):
+            raise InvalidInput(
+                "headers: remove the one that idempotency_header names, as each notice gets its own"
+                " key in it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _rehearsal_address_is_another(self) -> Self:
@@ -314,10 +332,8 @@ class HttpChannel(TracktorBlock):
 
 
 def _parsed(text: str, order: Order) -> Any:
-    # half a surrogate pair is not valid in UTF-8
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     try:
-        return json.loads(whole, parse_constant=_refuse)
+        return json.loads(valid_unicode(text), parse_constant=_refuse)
     except (ValueError, RecursionError) as wrong:
         line = getattr(wrong, "lineno", 0)
         place = f"line {line} of the result" if line else "the result"

@@ -64,10 +64,6 @@ class TooMuch(Exception):
     """A template exceeds its budget."""
 
 
-class TooLong(TooMuch):
-    """The result of a template is too long."""
-
-
 class _Budget:
     """The budget of one rendering: costs, time and length."""
 
@@ -84,7 +80,7 @@ class _Budget:
     def write(self, text: str) -> None:
         self._written += len(text)
         if self._written > _LONGEST_PART:
-            raise TooLong(_TOO_LONG)
+            raise TooMuch(_TOO_LONG)
         self.spend(len(text))
 
 
@@ -129,36 +125,25 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
 
 class _Counting(NodeTransformer):
-    """Adds counting to loops, macros, and expressions that join values."""
+    """Adds counting to loops, and to expressions that join values; `call` counts macros."""
 
     def __init__(self, environment: LimitedEnvironment) -> None:
         self._environment = environment
 
     def visit_For(self, node: nodes.For) -> Any:  # noqa: N802  # Jinja's names
+        """Make each item cost a step, and each run of the body the length of its plain text."""
         self.generic_visit(node)
         node.iter = self._filter(node.iter, "_counted")
-        return self._counting(node)
-
-    def visit_Macro(self, node: nodes.Macro) -> Any:  # noqa: N802
-        self.generic_visit(node)
-        return self._counting(node)
-
-    def visit_CallBlock(self, node: nodes.CallBlock) -> Any:  # noqa: N802
-        self.generic_visit(node)
-        return self._counting(node)
+        length = sum(len(text.data) for text in node.find_all(nodes.TemplateData))
+        cost = nodes.Const(length, lineno=node.lineno)
+        node.body.insert(0, nodes.ExprStmt(self._filter(cost, "_spent"), lineno=node.lineno))
+        return node
 
     def _joined(self, node: Any) -> Any:
         self.generic_visit(node)
         return node if getattr(node, "ctx", "load") != "load" else self._filter(node, "_bounded")
 
     visit_Concat = visit_List = visit_Tuple = visit_Dict = _joined  # noqa: N815
-
-    def _counting(self, node: Any) -> Any:
-        """Make each run of a body cost the length of its plain text."""
-        length = sum(len(text.data) for text in node.find_all(nodes.TemplateData))
-        cost = nodes.Const(length, lineno=node.lineno)
-        node.body.insert(0, nodes.ExprStmt(self._filter(cost, "_spent"), lineno=node.lineno))
-        return node
 
     def _filter(self, node: Any, name: str) -> nodes.Filter:
         counted = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
@@ -327,10 +312,9 @@ def failure(
     field: str, order_id: int, problem: str, *, block: str = "EmailTemplate"
 ) -> TemplateError:
     """Return the error that a part of a message cannot be rendered."""
-    owner = "the email template's" if block == "EmailTemplate" else f"the {block}'s"
     return TemplateError(
-        f"{owner} {field} fails for order {order_id}: {problem}. Nothing was sent: correct the"
-        f" {block} block.",
+        f"the {block}'s {field} fails for order {order_id}: {problem}. Nothing was sent: correct"
+        f" the {block} block.",
         may_have_arrived=False,
     )
 
@@ -365,7 +349,7 @@ def _diagnosis(wrong: Exception, source: str) -> str:
         for frame, line in traceback.walk_tb(wrong.__traceback__)
         if frame.f_code.co_filename == _TEMPLATE_FILE
     ]
-    place = f"line {lines[-1]}: " if lines and not isinstance(wrong, TooLong) else ""
+    place = f"line {lines[-1]}: " if lines else ""
     if isinstance(wrong, TooMuch):
         return f"{place}{wrong}"
     if isinstance(wrong, SecurityError):

@@ -8,26 +8,29 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    WithJsonSchema,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from prefect_tracktor.block import TracktorBlock, handbook, logo, saved_name
+from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.forms import one_of
 from prefect_tracktor.messages.email import parse_mailbox, validated_address
 from prefect_tracktor.messages.oauth2 import OAuth2
-from prefect_tracktor.messages.smtp import MailSession, Security, SmtpServer
 from prefect_tracktor.storage.ledger import NotificationLedger
-from prefect_tracktor.text import refuse_masked
 
 _PORT_OF_TLS = 465
 _CHECK_SECONDS = 10
 
 
-def one_of(kind: type[StrEnum]) -> WithJsonSchema:
-    """Show an enum in a form with the field's own title and description."""
-    return WithJsonSchema({"type": "string", "enum": [str(member) for member in kind]})
+def _can_be_host(name: str) -> bool:
+    try:
+        name.encode("idna")
+    except UnicodeError:  # a part is empty or too long
+        return False
+    is_address = any(character in "/@ " for character in name) or name.count(":") == 1
+    return bool(name) and name.isprintable() and not is_address
 
 
 class Mode(StrEnum):
@@ -56,6 +59,14 @@ class Mode(StrEnum):
     def label(self) -> str:
         """The mode in words."""
         return self.value.replace("_", " ")
+
+
+class Security(StrEnum):
+    """The encryption of the connection to a mail server."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
 
 
 class Mailer(TracktorBlock):
@@ -129,7 +140,7 @@ class Mailer(TracktorBlock):
     @classmethod
     def _host_is_valid(cls, value: str) -> str:
         host = value.strip()
-        if not host or any(character in "/@ " for character in host) or host.count(":") == 1:
+        if not _can_be_host(host):
             raise InvalidInput(
                 "host must be the name of the provider's SMTP server, without https:// or a port,"
                 " such as smtp.your-provider.example"
@@ -138,10 +149,9 @@ class Mailer(TracktorBlock):
 
     @field_validator("sender", "reply_to")
     @classmethod
-    def _mailbox_is_valid(cls, value: str, info: object) -> str:
-        field = str(getattr(info, "field_name", ""))
-        if value or field == "sender":
-            parse_mailbox(value, field=field)
+    def _mailbox_is_valid(cls, value: str, info: ValidationInfo) -> str:
+        if value or info.field_name == "sender":
+            parse_mailbox(value, field=str(info.field_name))
         return value
 
     @field_validator("rehearsal_address")
@@ -181,22 +191,6 @@ class Mailer(TracktorBlock):
         """The address for replies, if it is not the sender."""
         return parse_mailbox(self.reply_to, field="reply_to") if self.reply_to else None
 
-    @property
-    def server(self) -> SmtpServer:
-        """The server, and the login to it."""
-        password = self.password.get_secret_value()
-        refuse_masked(password, field="password")
-        return SmtpServer(
-            self.host,
-            self.port,
-            security=self.security,
-            username=self.username,
-            password=password,
-            oauth2=self.oauth2,
-            saved_as=saved_name(self),
-            verify_certificate=self.verify_certificate,
-        )
-
     def verify(self) -> None:
         """Connect and log in, without sending anything.
 
@@ -214,5 +208,7 @@ class Mailer(TracktorBlock):
             ...         sender="Your Shop <orders@your-shop.example>",
             ...     ).verify()
         """
-        with MailSession(self.server, timeout_seconds=_CHECK_SECONDS, backoff_seconds=0):
+        from prefect_tracktor.messages.smtp import MailSession
+
+        with MailSession(self, timeout_seconds=_CHECK_SECONDS, backoff_seconds=0):
             pass

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from prefect_tracktor.messages.limited_jinja import failure, render_template
 from prefect_tracktor.messages.template import Brand, EmailTemplate, RenderedEmail, ShopInfo
 from prefect_tracktor.messages.values import one_line, tracking_page_address, web_address
-from prefect_tracktor.messages.words import About, missing_words, words_for
+from prefect_tracktor.messages.words import About, missing_words, no_words, words_for
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, status_key
 from prefect_tracktor.times import parse_zone
 
@@ -52,6 +52,8 @@ def render_email(
     """Render the message for an order."""
     about = _of_status(fulfillments) if about == "status" else about
     language = language or language_of(template, order, about)
+    if missing_words(about, language, template.words):
+        raise no_words(language)
     sentences, labels = words_for(about, language, template.words)
     brand = template.brand
     context: dict[str, Any] = {
@@ -191,7 +193,6 @@ def _short(text: str) -> str:
 
 
 def _mail_address(address: str, subject: str) -> str:
-    subject = subject.encode("utf-8", "replace").decode()
     return f"mailto:{quote(address, safe='@')}?subject={quote(subject)}"
 
 

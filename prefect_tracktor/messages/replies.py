@@ -8,6 +8,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from prefect_tracktor.text import public_words
+
+_LONGEST_QUOTE = 200
 _PERMANENT = range(500, 600)
 
 # RFC 3463; anywhere, as some servers write "(#5.1.1)", but not within a network address
@@ -106,7 +109,8 @@ class Reply:
     to_recipient: bool = False
 
     def __str__(self) -> str:
-        return f"{self.code} {self.text}"
+        """Return the code, and the words that cannot be personal data or a part of the login."""
+        return public_words(f"{self.code} {self.text}")[:_LONGEST_QUOTE]
 
     @property
     def kind(self) -> str:

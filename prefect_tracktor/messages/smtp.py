@@ -6,26 +6,22 @@ import smtplib
 import ssl
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from email.message import EmailMessage
-from enum import StrEnum
 from functools import cached_property
 from typing import Self
 
-from prefect_tracktor.errors import InvalidInput, MailServerError
+from prefect_tracktor.block import saved_name
+from prefect_tracktor.errors import MailServerError
 from prefect_tracktor.messages.delivery import Backoff, Delivery, DeliveryOutcome
 from prefect_tracktor.messages.email import validated_address, wire_form
-from prefect_tracktor.messages.oauth2 import OAuth2, access_token, forget_token
+from prefect_tracktor.messages.mailer import Mailer, Security
+from prefect_tracktor.messages.oauth2 import access_token, forget_token
 from prefect_tracktor.messages.replies import Cause, Reply
 from prefect_tracktor.messages.smtp_connection import Connection
-from prefect_tracktor.text import hide_login, redact
+from prefect_tracktor.text import redact, refuse_masked
 from prefect_tracktor.validation import is_loopback
 
 _logger = logging.getLogger(__name__)
-
-_LONGEST_REASON = 200
-_LONGEST_TEXT = 2_000
-_SHORTEST_HIDDEN_NAME = 3
 
 _POSITIVE = range(200, 300)
 _TRANSIENT = range(400, 500)
@@ -57,48 +53,24 @@ _CHECK_SECURITY = "Check security of the Mailer block, and the server's certific
 _CHECK_TOKENS = "Check host and security of the Mailer block, or log in with a password."
 
 
-class Security(StrEnum):
-    """The encryption of the connection to a mail server."""
-
-    STARTTLS = "starttls"
-    TLS = "tls"
-    NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class SmtpServer:
-    """A mail server, and the login to it."""
-
-    host: str
-    port: int
-    security: Security = Security.STARTTLS
-    username: str = ""
-    password: str = field(default="", repr=False)
-    oauth2: OAuth2 = field(default=OAuth2(), repr=False)
-    saved_as: str = ""
-    verify_certificate: bool = True
-
-
 class MailSession:
     """A connection to a mail server for many messages; it reconnects when it is lost."""
 
     def __init__(
         self,
-        server: SmtpServer,
+        mailer: Mailer,
         *,
         timeout_seconds: float = 30,
-        messages_per_second: float | None = None,
         backoff_seconds: float = 90,
     ) -> None:
-        if timeout_seconds <= 0:
-            raise InvalidInput(f"timeout_seconds must be more than 0, not {timeout_seconds}")
-        self._server = server
+        self._mailer = mailer
+        self._password = mailer.password.get_secret_value()
+        refuse_masked(self._password, field="password")
+        self._sender = mailer.sender_mailbox.addr_spec
         self._timeout = timeout_seconds
-        self._backoff = Backoff(
-            f"The mail server {server.host}", backoff_seconds, messages_per_second
-        )
+        server = f"The mail server {mailer.host}"
+        self._backoff = Backoff(server, backoff_seconds, mailer.messages_per_second)
         self._smtp: Connection | None = None
-        self._secret = server.password
 
     def __enter__(self) -> Self:
         self._warn_of_readable_password()
@@ -117,34 +89,31 @@ class MailSession:
                 self._smtp.quit()
         self._drop()
 
-    def send(self, message: EmailMessage, *, sender: str, recipient: str) -> Delivery:
-        sender = validated_address(sender, field="sender")
+    def send(self, message: EmailMessage, *, recipient: str) -> Delivery:
         recipient = validated_address(recipient, field="recipient")
-        return self._backoff.deliver(lambda: self._try(message, sender, recipient))
+        return self._backoff.deliver(lambda: self._try(message, recipient))
 
-    def _try(self, message: EmailMessage, sender: str, recipient: str) -> Delivery:
+    def _try(self, message: EmailMessage, recipient: str) -> Delivery:
         """Send over the present connection, or over a new one if it is broken."""
         while True:
             is_new = self._smtp is None
             smtp = self._smtp or self._reconnect()
             try:
-                return self._offer(smtp, message, sender, recipient)
+                return self._offer(smtp, message, recipient)
             except OSError as error:  # all errors of smtplib are
                 # nothing of the content was sent yet: a retry is safe
                 self._drop()
                 if is_new:
-                    return self._connection_lost(error, recipient)
+                    return self._connection_lost(error)
 
-    def _connection_lost(self, error: OSError, recipient: str) -> Delivery:
-        reason = self._private(f"the connection broke: {self._describe(error)}", recipient)
+    def _connection_lost(self, error: OSError) -> Delivery:
+        reason = f"the connection broke: {self._describe(error)}"
         reply = _reply_in(error)
         cause, kind = (reply.cause, reply.kind) if reply else (Cause.OTHER, "broken")
         return Delivery(DeliveryOutcome.DEFERRED, reason, cause=cause, kind=kind)
 
-    def _offer(
-        self, smtp: Connection, message: EmailMessage, sender: str, recipient: str
-    ) -> Delivery:
-        beyond_ascii = not (sender + recipient).isascii()
+    def _offer(self, smtp: Connection, message: EmailMessage, recipient: str) -> Delivery:
+        beyond_ascii = not recipient.isascii()
         if beyond_ascii and not smtp.has_extn("smtputf8"):
             return Delivery(
                 DeliveryOutcome.DEFERRED,
@@ -154,20 +123,20 @@ class MailSession:
             )
         content = _dot_stuffed(wire_form(message, utf8=beyond_ascii))
         options = ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else []
-        if refusal := _refusal(smtp.mail(sender, options)):
+        if refusal := _refusal(smtp.mail(self._sender, options)):
             if refusal.code in _PERMANENT and refusal.cause != Cause.RATE and not beyond_ascii:
-                raise self._sender_refused(smtp, refusal, recipient)
-            return self._not_accepted(smtp, refusal, recipient)
+                raise self._sender_refused(smtp, refusal)
+            return self._not_accepted(smtp, refusal)
         if refusal := _refusal(smtp.rcpt(recipient), to_recipient=True):
             if refusal.blames_sender:
-                raise self._sender_refused(smtp, refusal, recipient)
-            return self._not_accepted(smtp, refusal, recipient)
+                raise self._sender_refused(smtp, refusal)
+            return self._not_accepted(smtp, refusal)
         if refusal := _refusal(smtp.docmd("DATA"), wanted=_START_CONTENT):
-            return self._not_accepted(smtp, refusal, recipient)
+            return self._not_accepted(smtp, refusal)
         smtp.refuse_unread_replies()
-        return self._hand_over(smtp, content, recipient)
+        return self._hand_over(smtp, content)
 
-    def _hand_over(self, smtp: Connection, content: bytes, recipient: str) -> Delivery:
+    def _hand_over(self, smtp: Connection, content: bytes) -> Delivery:
         """Send the content; from here on the server may have accepted the message."""
         try:
             smtp.send(content)
@@ -175,30 +144,30 @@ class MailSession:
         except OSError as error:
             self._drop()
             reason = f"the connection broke while sending: {self._describe(error)}"
-            return Delivery(DeliveryOutcome.UNCERTAIN, self._private(reason, recipient))
+            return Delivery(DeliveryOutcome.UNCERTAIN, reason)
         if code in _POSITIVE:
             return Delivery(DeliveryOutcome.SENT)
         reply = Reply(code, _text(text))
         if code in _TRANSIENT or code in _PERMANENT:
-            return self._not_accepted(smtp, reply, recipient)
+            return self._not_accepted(smtp, reply)
         self._drop()
         reason = f"the server's reply to the message is not valid SMTP: {reply}"
-        return Delivery(DeliveryOutcome.UNCERTAIN, self._private(reason, recipient))
+        return Delivery(DeliveryOutcome.UNCERTAIN, reason)
 
-    def _not_accepted(self, smtp: Connection, reply: Reply, recipient: str) -> Delivery:
+    def _not_accepted(self, smtp: Connection, reply: Reply) -> Delivery:
         self._reset(smtp, closing=reply.code == _SERVICE_CLOSING)
         return Delivery(
             DeliveryOutcome.REFUSED if reply.is_final else DeliveryOutcome.DEFERRED,
-            self._private(str(reply), recipient),
+            str(reply),
             cause=reply.cause,
             kind=reply.kind,
         )
 
-    def _sender_refused(self, smtp: Connection, reply: Reply, recipient: str) -> MailServerError:
+    def _sender_refused(self, smtp: Connection, reply: Reply) -> MailServerError:
         self._reset(smtp)
         cause = Cause.SENDER if reply.cause is Cause.OTHER else reply.cause
         refused = "the sender" if cause is Cause.SENDER else "this account"
-        reason = self._private(str(reply), recipient).rstrip(".")
+        reason = str(reply).rstrip(".")
         return MailServerError(
             f"the mail server refuses {refused}: {reason}. {cause.remedy}", cause=cause
         )
@@ -228,41 +197,40 @@ class MailSession:
 
     def _connect(self) -> Connection:
         """Connect; if the server refuses the access token, try a new one."""
-        oauth2, saved_as = self._server.oauth2, self._server.saved_as
-        if oauth2.is_set:
-            self._secret = access_token(oauth2, saved_as=saved_as)
-            try:
-                return self._connect_once()
-            except _TokenRefused:
-                forget_token(oauth2)
-            self._secret = access_token(oauth2, saved_as=saved_as)
-        return self._connect_once()
-
-    def _connect_once(self) -> Connection:
-        step, remedy = "connecting", _CHECK_ADDRESS
-        server = self._server
-        tls = self._tls if server.security is Security.TLS else None
+        oauth2, saved_as = self._mailer.oauth2, saved_name(self._mailer)
+        if not oauth2.is_set:
+            return self._connect_once()
         try:
-            smtp = Connection(server.host, server.port, timeout_seconds=self._timeout, tls=tls)
+            return self._connect_once(access_token(oauth2, saved_as=saved_as))
+        except _TokenRefused:
+            forget_token(oauth2)
+        return self._connect_once(access_token(oauth2, saved_as=saved_as))
+
+    def _connect_once(self, token: str = "") -> Connection:
+        step, remedy = "connecting", _CHECK_ADDRESS
+        mailer = self._mailer
+        tls = self._tls if mailer.security is Security.TLS else None
+        try:
+            smtp = Connection(mailer.host, mailer.port, timeout_seconds=self._timeout, tls=tls)
             self._smtp = smtp
             smtp.ehlo_or_helo_if_needed()
-            if server.security is Security.STARTTLS:
+            if mailer.security is Security.STARTTLS:
                 step, remedy = "STARTTLS", _CHECK_SECURITY
                 smtp.starttls(context=self._tls)
                 smtp.ehlo_or_helo_if_needed()
-            if server.oauth2.is_set:
+            if token:
                 step, remedy = "the login with an access token", _NO_TOKENS
-                _log_in(smtp, server.username, self._secret)
-            elif server.username:
+                _log_in(smtp, mailer.username, token)
+            elif mailer.username:
                 step, remedy = "the login", _CHECK_LOGIN
-                smtp.login(server.username, server.password)
+                smtp.login(mailer.username, self._password)
         except (OSError, ValueError) as error:  # ValueError: smtplib cannot encode or decode it
             self._drop()
             raise self._unusable(step, remedy, error) from None
         return smtp
 
     def _unusable(self, step: str, remedy: str, error: Exception) -> MailServerError:
-        has_token = self._server.oauth2.is_set
+        has_token = self._mailer.oauth2.is_set
         reply = _reply_in(error)
         cause = reply.cause if reply else Cause.OTHER
         if cause in (Cause.RATE, Cause.LIMIT):
@@ -280,36 +248,27 @@ class MailSession:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
-        if not self._server.verify_certificate:
+        if not self._mailer.verify_certificate:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
 
     def _warn_of_readable_password(self) -> None:
-        safe = self._server.security is not Security.NONE and self._server.verify_certificate
-        if self._server.username and not safe and not is_loopback(self._server.host):
+        mailer = self._mailer
+        safe = mailer.security is not Security.NONE and mailer.verify_certificate
+        if mailer.username and not safe and not is_loopback(mailer.host):
             _logger.warning(
                 "The password for the mail server can be read on its way: in the Mailer block, set"
                 " security to starttls or tls, and verify_certificate."
             )
 
     def _describe(self, error: Exception) -> str:
-        """Describe an error without passwords and addresses."""
         if isinstance(error, TimeoutError):
             return f"no answer within {self._timeout:g} s"
         if isinstance(error, UnicodeError):
-            return "it has characters beyond ASCII"  # the error itself quotes them
-        return self._private(str(_reply_in(error) or error))
-
-    def _private(self, text: str, recipient: str = "") -> str:
-        """Remove the login, addresses and the recipient's name from a server's text."""
-        username = self._server.username
-        text = hide_login(text[:_LONGEST_TEXT], username=username, password=self._secret)
-        name = recipient.rpartition("@")[0].strip('"')
-        hidden = [recipient]
-        if len(name) >= _SHORTEST_HIDDEN_NAME:
-            hidden += [name, name.lower()]
-        return redact(text, secrets=tuple(hidden))[:_LONGEST_REASON]
+            # the error itself quotes them
+            return "username or password has characters beyond ASCII"
+        return str(_reply_in(error) or redact(str(error)))
 
 
 class _TokenRefused(MailServerError):

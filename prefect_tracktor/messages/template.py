@@ -3,15 +3,30 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.values import clean, one_line
-from prefect_tracktor.messages.words import LANGUAGES, About, missing_words, shipped
+from prefect_tracktor.messages.words import (
+    KINDS,
+    LANGUAGES,
+    About,
+    missing_words,
+    no_words,
+    shipped,
+)
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.times import ZoneName
 from prefect_tracktor.validation import checked_address
@@ -269,6 +284,12 @@ class EmailTemplate(TracktorBlock):
         _check(str(info.field_name), source, escape=info.field_name == "html")
         return source
 
+    @model_validator(mode="after")
+    def _language_has_words(self) -> Self:
+        if all(missing_words(about, self.language, self.words) for about in KINDS):
+            raise no_words(self.language)
+        return self
+
     def render(
         self,
         order: Order,
@@ -293,6 +314,7 @@ class EmailTemplate(TracktorBlock):
         Raises:
             TemplateError: A template fails for this order, or its result is empty or too long; the
                 message names field, line and order, never a customer.
+            InvalidInput: There are no words in the language.
 
         Example:
             >>> order = Order(order_id=1, order_name="#1001", customer_first_name="Ada")
@@ -328,6 +350,7 @@ class EmailTemplate(TracktorBlock):
 
         Raises:
             TemplateError: As for `render`.
+            InvalidInput: As for `render`.
 
         Example:
             >>> order = Order(order_id=1, order_name="#1001", customer_first_name="Ada")
@@ -348,7 +371,7 @@ class EmailTemplate(TracktorBlock):
             >>> EmailTemplate(subject="{{ order.order_name.upper() }}").verify()
             Traceback (most recent call last):
             ...
-            prefect_tracktor.errors.TemplateError: the email template's subject fails
+            prefect_tracktor.errors.TemplateError: the EmailTemplate's subject fails
             ...
         """
         from prefect_tracktor.messages.preview import verify

@@ -15,8 +15,13 @@ def one_line(value: str | None) -> str:
 
 def clean(text: str) -> str:
     """Remove control characters and half surrogate pairs, and normalize line breaks."""
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return "\n".join(_CONTROL_CHARACTERS.sub("", line).rstrip() for line in whole.splitlines())
+    lines = valid_unicode(text).splitlines()
+    return "\n".join(_CONTROL_CHARACTERS.sub("", line).rstrip() for line in lines)
+
+
+def valid_unicode(text: str) -> str:
+    """Replace half surrogate pairs, which UTF-8 cannot encode."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def web_address(value: str | None) -> str:

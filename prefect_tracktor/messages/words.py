@@ -6,6 +6,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
+from prefect_tracktor.errors import InvalidInput
+
 About = Literal[
     "expired",
     "exception",
@@ -45,6 +47,14 @@ def words_for(
         sentences |= {name: sentence for name, sentence in given.items() if sentence}
         labels |= words.labels
     return sentences, labels
+
+
+def no_words(language: str) -> InvalidInput:
+    """Return the error that a template has no words in a language."""
+    return InvalidInput(
+        f"language: there are no words in {language!r}: use {', '.join(LANGUAGES)}, or first add"
+        " Words in it to the template"
+    )
 
 
 def missing_words(kind: str, language: str, own: Iterable[Any]) -> list[str]:

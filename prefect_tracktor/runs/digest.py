@@ -270,19 +270,18 @@ class DigestJob(Job[Order, Case, DigestReport]):
         mailer = self._mailer
         if mailer is None or not self._mail_to:
             return
-        sender = mailer.sender_mailbox
         try:
-            with MailSession(mailer.server) as session:
+            with MailSession(mailer) as session:
                 for place, recipient in self._mail_to.items():
                     message = compose(
                         self._email,
-                        sender=sender,
+                        sender=mailer.sender_mailbox,
                         recipient=recipient,
                         reply_to=mailer.reply_to_mailbox,
                         message_key=f"{run} {self.key} {place}",
                         attachment=("digest.csv", self._csv),
                     )
-                    sent = session.send(message, sender=sender.addr_spec, recipient=recipient)
+                    sent = session.send(message, recipient=recipient)
                     yield replace(sent, reason=sent.reason and f"{place}: {sent.reason}")
         except MailServerError as down:
             yield Delivery(DeliveryOutcome.DEFERRED, str(down))

@@ -1,4 +1,4 @@
-"""A token endpoint, and an SMTP server that takes no login but XOAUTH2 with its tokens."""
+"""OAuth 2.0: a token endpoint, and an SMTP server that accepts only XOAUTH2 with its tokens."""
 
 import base64
 import json
@@ -20,22 +20,22 @@ CHALLENGE = b'{"status":"400","schemes":"Bearer"}'
 
 
 class TokenEndpoint:
-    """Issues tokens one after another, or gives the answers that it was told to.
+    """Issues tokens, or sends the given responses first.
 
-    With a refresh token it takes each once, and gives another one in its place.
+    With a refresh token it accepts each one once, and replaces it.
     """
 
     def __init__(
         self,
-        answers: Sequence[tuple[int, Any]] = (),
+        responses: Sequence[tuple[int, Any]] = (),
         *,
         expires_in: Any = 3600,
         refresh_token: str = "",
     ) -> None:
         self.refresh_token = refresh_token
-        self._one_at_a_time = threading.Lock()
-        self.answers = list(answers)
-        self.asked: list[dict[str, str]] = []
+        self._lock = threading.Lock()
+        self.responses = list(responses)
+        self.requested: list[dict[str, str]] = []
         self.issued: list[str] = []
         self.revoked: set[str] = set()
         self._expires_in = expires_in
@@ -46,27 +46,26 @@ class TokenEndpoint:
         return f"http://127.0.0.1:{self._server.server_port}/token"
 
     def oauth2(self, **fields: Any) -> OAuth2:
-        usual = {"token_endpoint": self.address, "client_id": "app", "client_secret": "s3cret-s3"}
-        return OAuth2.model_validate(usual | fields)
+        default = {"token_endpoint": self.address, "client_id": "app", "client_secret": "s3cret-s3"}
+        return OAuth2.model_validate(default | fields)
 
     def respond(self, form: dict[str, str]) -> tuple[int, Any]:
-        with self._one_at_a_time:
+        with self._lock:
             return self._respond(form)
 
     def _respond(self, form: dict[str, str]) -> tuple[int, Any]:
-        self.asked.append(form)
-        if self.answers:
-            return self.answers.pop(0)
+        self.requested.append(form)
+        if self.responses:
+            return self.responses.pop(0)
         if self.refresh_token:
-            # each is good once
             if form.get("refresh_token") != self.refresh_token:
                 return 400, {"error": "invalid_grant"}
             self.refresh_token = f"r3fresh-{len(self.issued) + 1}"
         self.issued.append(f"t0ken-{len(self.issued)}-{'x' * 100}")
-        answer = {"access_token": self.issued[-1], "expires_in": self._expires_in}
-        return 200, answer | ({"refresh_token": self.refresh_token} if self.refresh_token else {})
+        response = {"access_token": self.issued[-1], "expires_in": self._expires_in}
+        return 200, response | ({"refresh_token": self.refresh_token} if self.refresh_token else {})
 
-    def is_good(self, token: str) -> bool:
+    def is_valid(self, token: str) -> bool:
         return token in self.issued and token not in self.revoked
 
     @contextmanager
@@ -86,15 +85,15 @@ class TokenEndpoint:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 sent = self.rfile.read(int(self.headers["content-length"])).decode()
-                status, answer = respond(dict(parse_qsl(sent)))
-                body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+                status, response = respond(dict(parse_qsl(sent)))
+                body = response if isinstance(response, bytes) else json.dumps(response).encode()
                 self.send_response(status)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler
 
@@ -104,15 +103,15 @@ class _Handler:
         self.endpoint = endpoint
         self.logins: list[bool] = []
         self.recipients: list[str] = []
-        self.answers_to_challenge: list[Any] = []
+        self.challenge_responses: list[Any] = []
 
     async def auth_XOAUTH2(self, server: SMTP, args: list[str]) -> AuthResult:  # noqa: N802
         given = base64.b64decode(args[1]).decode()
         token = given.removeprefix(f"user={MAILBOX}\1auth=Bearer ").removesuffix("\1\1")
-        self.logins.append(self.endpoint.is_good(token))
+        self.logins.append(self.endpoint.is_valid(token))
         if self.logins[-1]:
             return AuthResult(success=True, auth_data=MAILBOX)
-        self.answers_to_challenge.append(await server.challenge_auth(CHALLENGE))
+        self.challenge_responses.append(await server.challenge_auth(CHALLENGE))
         await server.push("535 5.7.3 Authentication unsuccessful")
         return AuthResult(success=False, handled=True)
 
@@ -133,7 +132,7 @@ class _Handler:
 
 @contextmanager
 def xoauth2_server(endpoint: TokenEndpoint) -> Iterator[tuple[int, _Handler]]:
-    """Its port, and what it saw."""
+    """Run the server; yield its port, and the handler with a record of logins."""
     handler = _Handler(endpoint)
     controller = Controller(
         handler,

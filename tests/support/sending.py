@@ -1,4 +1,4 @@
-"""Messages to made-up customers, sent as a flow run sends them, without a run."""
+"""Messages to made-up customers, sent as in a flow run, but without one."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ ACCOUNT = "shop"
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of the notices, in the order in which they ended, and what the run advises."""
+    """The notices in the order in which they ended, and the advice for the run's error."""
 
     notices: list[NoticeCase]
     advice: str
@@ -37,7 +37,7 @@ def send(
     run: str = "run",
     name: str = "c",
 ) -> Sent:
-    """Write to `count` customers, each about one parcel."""
+    """Send messages to `count` customers, each about one parcel."""
     channel = MailChannel(mailer, b"key")
     notices = [_notice(channel, number, name) for number in range(first, first + count)]
     sending = Sending(channel, ledger, run, ACCOUNT, renew=lambda _notice: None)
@@ -46,7 +46,7 @@ def send(
 
 
 def key_of(number: int) -> NoticeKey:
-    """What the ledger remembers of a customer's parcel."""
+    """Return the ledger's key of a customer's parcel."""
     return NoticeKey(ACCOUNT, number, number, "exception:expired")
 
 

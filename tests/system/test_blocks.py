@@ -658,7 +658,7 @@ def test_verify_finds_a_template_that_fails_to_render(
     EmailTemplate.delete("edited-wrong")  # other tests read all templates
     text = output()
     assert "kept     tracktor-email-template/edited-wrong" in text
-    assert "the email template's subject fails" in text
+    assert "the EmailTemplate's subject fails" in text
 
 
 # ---- secrets

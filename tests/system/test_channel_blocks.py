@@ -1,4 +1,4 @@
-"""The blocks of channels, saved and loaded: their secrets stay secret, and stay good."""
+"""Saved mailers: hidden secrets, and refresh tokens that the provider replaces."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 FIRST = "r3fresh-at-first"
 
 
-def test_a_mailer_keeps_its_access_to_tokens_secret() -> None:
+def test_a_saved_mailer_hides_its_oauth2_secrets() -> None:
     oauth2 = OAuth2.model_validate(
         {"token_endpoint": "https://a.example/token", "client_id": "a", "client_secret": "s3cret-s"}
     )
@@ -28,15 +28,15 @@ def test_a_mailer_keeps_its_access_to_tokens_secret() -> None:
     mailer.save("with-oauth2", overwrite=True)
     loaded = Mailer.model_validate(Mailer.load("with-oauth2"))
     assert loaded.oauth2 == oauth2
-    assert "s3cret-s" not in f"{loaded!r} {loaded.server!r} {loaded.model_dump()}"
+    assert "s3cret-s" not in f"{loaded!r} {loaded.model_dump()}"
     assert "oauth2.client_secret" in Mailer.model_json_schema()["secret_fields"]
 
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenEndpoint]:
-    """A provider that replaces the refresh token at each login."""
+    """Run a provider that replaces the refresh token at each login."""
     monkeypatch.setattr(module, "_PAUSES", (0,))
-    # of an endpoint that had the same port before
+    # tokens of an earlier endpoint at the same port
     monkeypatch.setattr(module, "_tokens", {})
     monkeypatch.setattr(module, "_renewed", {})
     with TokenEndpoint(refresh_token=FIRST).serving() as serving:
@@ -45,7 +45,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenEndpoint]:
 
 @pytest.fixture(scope="module")
 def saved_ledger(prefect_api: None) -> NotificationLedger:
-    """A ledger that a saved mailer can refer to."""
+    """Save a ledger that a saved mailer can refer to."""
     ledger = NotificationLedger()
     ledger.save("rotating", overwrite=True)
     return ledger
@@ -53,7 +53,7 @@ def saved_ledger(prefect_api: None) -> NotificationLedger:
 
 @pytest.fixture
 def mailer(endpoint: TokenEndpoint, saved_ledger: NotificationLedger) -> Iterator[Mailer]:
-    """A saved mailer for a server that takes access tokens only."""
+    """Save a mailer for a server that accepts only access tokens."""
     with xoauth2_server(endpoint) as (port, _):
         oauth2 = endpoint.oauth2(refresh_token=FIRST)
         made = mailer_at(port, username=MAILBOX, oauth2=oauth2, ledger=saved_ledger)
@@ -70,16 +70,16 @@ def saved_token() -> str:
 
 
 def log_in_again(mailer: Mailer) -> None:
-    """As when the access token has expired."""
+    """Log in without the cached access token, as if it had expired."""
     module.forget_token(mailer.oauth2)
     mailer.verify()
 
 
-def test_a_refresh_token_that_is_replaced_is_saved_and_nothing_else_changes(
+def test_a_replaced_refresh_token_is_saved_and_nothing_else_changes(
     endpoint: TokenEndpoint, mailer: Mailer
 ) -> None:
     other: Any = loaded()
-    other.mode = Mode.DRY_RUN  # somebody stops the shop at this moment
+    other.mode = Mode.DRY_RUN  # a person changes the mode meanwhile
     other.save("rotating", overwrite=True)
     mailer.verify()
     assert saved_token() == endpoint.refresh_token != FIRST
@@ -94,17 +94,19 @@ def test_a_refresh_token_that_is_replaced_is_saved_and_nothing_else_changes(
     assert again.oauth2.client_secret == mailer.oauth2.client_secret
 
 
-def test_a_token_that_another_process_has_replaced_is_taken_from_the_block(
+def test_a_token_replaced_by_another_process_is_loaded_from_the_block(
     endpoint: TokenEndpoint, mailer: Mailer
 ) -> None:
     endpoint.refresh_token = "r3fresh-of-another"
-    theirs = endpoint.oauth2(refresh_token=endpoint.refresh_token)
-    mailer.model_copy(update={"oauth2": theirs}).save("rotating", overwrite=True)
+    replaced = endpoint.oauth2(refresh_token=endpoint.refresh_token)
+    mailer.model_copy(update={"oauth2": replaced}).save("rotating", overwrite=True)
     mailer.verify()
     assert saved_token() == endpoint.refresh_token
 
 
-def test_two_processes_at_once_lose_no_token(endpoint: TokenEndpoint, mailer: Mailer) -> None:
+def test_two_processes_logging_in_together_lose_no_token(
+    endpoint: TokenEndpoint, mailer: Mailer
+) -> None:
     both_ready = processes.Barrier(2)
     both = [
         processes.Process(target=log_in_together, args=(PREFECT_API_URL.value(), both_ready))
@@ -119,7 +121,7 @@ def test_two_processes_at_once_lose_no_token(endpoint: TokenEndpoint, mailer: Ma
     assert saved_token() == endpoint.refresh_token
 
 
-def test_a_new_token_that_cannot_be_saved_fails_and_is_saved_by_the_next_login(
+def test_a_token_that_cannot_be_saved_is_saved_by_the_next_login(
     endpoint: TokenEndpoint, mailer: Mailer
 ) -> None:
     with (
@@ -136,25 +138,23 @@ def test_a_new_token_that_cannot_be_saved_fails_and_is_saved_by_the_next_login(
     assert saved_token() == endpoint.refresh_token
 
 
-def test_a_token_that_a_person_has_entered_since_stays(
+def test_a_token_entered_by_a_person_is_not_overwritten(
     endpoint: TokenEndpoint, mailer: Mailer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mine = endpoint.oauth2(refresh_token="r3fresh-of-a-person")
-    mailer.model_copy(update={"oauth2": mine}).save("rotating", overwrite=True)
+    entered = endpoint.oauth2(refresh_token="r3fresh-of-a-person")
+    mailer.model_copy(update={"oauth2": entered}).save("rotating", overwrite=True)
     mailer.verify()
     assert saved_token() == "r3fresh-of-a-person"
     assert "has another oauth2.refresh_token by now" in caplog.text
 
 
-def test_a_token_that_nobody_has_kept_has_to_be_made_anew(
-    endpoint: TokenEndpoint, mailer: Mailer
-) -> None:
+def test_a_lost_refresh_token_has_to_be_replaced(endpoint: TokenEndpoint, mailer: Mailer) -> None:
     endpoint.refresh_token = "r3fresh-that-was-lost"
     with pytest.raises(MailServerError, match=r"new oauth2\.refresh_token.*two processes"):
         mailer.verify()
 
 
-def test_without_a_saved_block_only_the_process_knows_the_new_token_and_says_so(
+def test_an_unsaved_mailer_warns_that_the_new_token_is_not_saved(
     endpoint: TokenEndpoint, mailer: Mailer, caplog: pytest.LogCaptureFixture
 ) -> None:
     unsaved = Mailer.model_validate(dict(mailer))

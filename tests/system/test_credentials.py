@@ -1,4 +1,4 @@
-"""The credentials block: what it refuses, what it hides, and its way through Prefect's API."""
+"""`TracktorCredentials`: validation, secrets, clients, saving and loading."""
 
 import json
 from datetime import datetime
@@ -39,27 +39,29 @@ KEY = "k3y-that-nobody-may-see"
         ({"time_zone": "UTC+1"}, "'Europe/Berlin'"),
     ],
 )
-def test_what_cannot_be_right_is_refused(values: dict[str, object], problem: str) -> None:
+def test_invalid_credentials_are_refused_without_repeating_them(
+    values: dict[str, object], problem: str
+) -> None:
     with pytest.raises(ValidationError, match=problem) as caught:
         TracktorCredentials.model_validate({"uuid": UUID, "api_key": KEY} | values)
     assert KEY not in str(caught.value)
     assert UUID not in str(caught.value)
 
 
-def test_neither_key_nor_uuid_shows() -> None:
+def test_key_and_uuid_are_never_shown() -> None:
     credentials = TracktorCredentials(uuid=UUID, api_key=KEY)
     shown = f"{credentials!r} {credentials} {credentials.account}"
     assert KEY not in shown
     assert UUID not in shown
 
 
-def test_an_account_has_one_name_however_its_uuid_is_written() -> None:
+def test_the_account_name_ignores_the_spelling_of_the_uuid() -> None:
     first = TracktorCredentials(uuid=UUID, api_key=KEY)
     second = TracktorCredentials(uuid=UUID.replace("-", "").upper(), api_key=KEY)
     assert first.account == second.account
 
 
-def test_both_clients_get_the_limits() -> None:
+def test_both_clients_use_the_limits() -> None:
     limits = TransportLimits(max_concurrency=3, requests_per_second=7)
     credentials = TracktorCredentials(uuid=UUID, api_key=KEY, limits=limits)
     assert credentials.get_client().limits == limits
@@ -67,7 +69,7 @@ def test_both_clients_get_the_limits() -> None:
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Australia/Sydney"])
-def test_both_clients_read_times_in_the_accounts_zone(zone: str) -> None:
+def test_both_clients_use_the_accounts_time_zone(zone: str) -> None:
     clock = datetime(2026, 11, 2, 10, tzinfo=ZoneInfo(zone))
     body = {"order_id": 7, "order_created_at": "2026-11-02 10:00:00", "fulfillments": []}
     with ScriptedServer([answer(200, json.dumps(body))]) as server:
@@ -84,7 +86,7 @@ def test_both_clients_read_times_in_the_accounts_zone(zone: str) -> None:
     assert [order.order_created_at for order in orders] == [clock, clock]
 
 
-def test_right_credentials_are_verified_without_a_look_up(
+def test_verifying_credentials_reads_no_order(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
     tracktor.reset_calls()
@@ -92,15 +94,15 @@ def test_right_credentials_are_verified_without_a_look_up(
     assert list(tracktor.calls) == [("GET", "status-options.json")]
 
 
-def test_wrong_credentials_are_named_as_such(tracktor: Sandbox) -> None:
+def test_an_error_names_wrong_credentials(tracktor: Sandbox) -> None:
     wrong = TracktorCredentials(uuid=tracktor.uuid, api_key="wrong", base_url=tracktor.base_url)
     with pytest.raises(AuthenticationError, match="Check uuid and api_key"):
         wrong.verify()
 
 
-def test_a_wrong_address_is_named_as_such() -> None:
-    with Sandbox() as gone:
-        address = gone.base_url
+def test_an_error_names_a_wrong_base_url() -> None:
+    with Sandbox() as stopped:
+        address = stopped.base_url
     lost = TracktorCredentials(
         uuid=UUID, api_key=KEY, base_url=address, limits=TransportLimits(max_attempts=1)
     )
@@ -110,7 +112,7 @@ def test_a_wrong_address_is_named_as_such() -> None:
 
 @pytest.mark.usefixtures("prefect_api")
 @pytest.mark.anyio
-async def test_a_saved_block_keeps_its_key_to_itself_and_works_when_loaded(
+async def test_saved_credentials_hide_the_key_and_work_when_loaded(
     credentials: TracktorCredentials,
 ) -> None:
     await credentials.asave("credentials-test")

@@ -1,4 +1,4 @@
-"""A shop's documents are its own; what may serve several shops is shared where it has none."""
+"""Saved blocks of a shop, and blocks that several shops share."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A ledger and orders of all shops, and a ledger that Oslo has for itself."""
+    """Save a shared ledger, shared orders, and a ledger of the shop `oslo`."""
     monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-all-shops")
     NotificationLedger(url="sqlite:////data/all.sqlite3").save("of-all-shops", overwrite=True)
     OrderFile(path="all.csv").save("of-all-shops", overwrite=True)
@@ -34,7 +34,7 @@ def address_of(shop: str) -> str:
     return ledger.url.get_secret_value()
 
 
-def test_a_shop_goes_by_its_own_ledger_or_that_of_all_and_never_by_the_orders_of_another(
+def test_a_shop_uses_its_own_ledger_or_the_shared_one(
     shared: None,
 ) -> None:
     assert address_of("bergen") == "sqlite:////data/all.sqlite3"
@@ -42,7 +42,7 @@ def test_a_shop_goes_by_its_own_ledger_or_that_of_all_and_never_by_the_orders_of
     assert find_block_of_shop(OrderFile, "bergen") is None
 
 
-def test_whoever_names_no_ledger_goes_by_that_of_all(shared: None) -> None:
+def test_the_shared_ledger_is_the_default(shared: None) -> None:
     assert shared_ledger().url.get_secret_value() == "sqlite:////data/all.sqlite3"
     NotificationLedger.delete("of-all-shops")
     try:
@@ -52,14 +52,14 @@ def test_whoever_names_no_ledger_goes_by_that_of_all(shared: None) -> None:
 
 
 @pytest.mark.parametrize("validate", [True, False])
-def test_a_document_that_holds_something_wrong_is_named(validate: bool) -> None:
+def test_an_invalid_saved_block_is_named(validate: bool) -> None:
     EmailTemplate.model_construct(subject="{{ oder.order_name }}").save("edited", overwrite=True)
     with pytest.raises(InvalidInput, match="tracktor-email-template/edited has an invalid value"):
         find_block(EmailTemplate, "edited", validate=validate)
-    EmailTemplate.delete("edited")  # or whoever looks at all templates stumbles over it
+    EmailTemplate.delete("edited")  # or tests that load all templates fail
 
 
-def test_an_answer_that_cannot_be_read_does_not_say_that_there_is_no_document(
+def test_an_unreadable_response_does_not_mean_a_missing_block(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def unreadable(*_: object, **__: object) -> None:
@@ -70,7 +70,7 @@ def test_an_answer_that_cannot_be_read_does_not_say_that_there_is_no_document(
         find_block(NotificationLedger, "tracktor")
 
 
-def test_a_saved_order_file_comes_back_whole_and_reads() -> None:
+def test_a_saved_order_file_can_be_loaded_and_read() -> None:
     fsspec.filesystem("memory").pipe("/saved.csv", b"Order\n5001\n")
     options = '{"skip_instance_cache": false}'
     OrderFile(path="memory://saved.csv", column="Order", storage_options=options).save("export")
@@ -80,7 +80,7 @@ def test_a_saved_order_file_comes_back_whole_and_reads() -> None:
     assert list(loaded.find_orders().order_ids) == [5001]
 
 
-FINDS_AND_REGISTERS = """
+LOAD_AND_REGISTER = """
 import runpy, sys
 from prefect.blocks.core import Block
 print(Block.load("tracktor-order-file/found").path)
@@ -89,15 +89,15 @@ runpy.run_module("prefect", run_name="__main__")
 """
 
 
-def test_a_new_process_finds_our_kinds_of_blocks_and_registers_all_by_the_packages_name() -> None:
+def test_a_new_process_loads_and_registers_all_blocks() -> None:
     OrderFile(path="all.csv").save("found", overwrite=True)
     run = subprocess.run(
-        [sys.executable, "-c", FINDS_AND_REGISTERS],
+        [sys.executable, "-c", LOAD_AND_REGISTER],
         check=True,
         capture_output=True,
         text=True,
         env=os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())},
     )
-    # it has imported nothing of ours
+    # the process has imported nothing of this package
     assert run.stdout.startswith("all.csv\n")
     assert "Successfully registered 12 blocks" in run.stdout

@@ -1,4 +1,4 @@
-"""The page on the vendor's templates: its table adds up, and its recipes do what they say."""
+"""The handbook page on the vendor's templates: its table and its recipes."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from tests.system.handbook.pages import blocks_of
 PAGE = PROJECT / "docs/reference/templates.md"
 CHANNELS = PROJECT / "docs/how-to/channels.md"
 TEMPLATES = 31
-# the part of Shopify's schema that has to do with tags
+# the part of Shopify's schema about tags
 SCHEMA = build_schema("""
     type Query { shop: String }
     type UserError { field: [String!] message: String! }
@@ -36,7 +36,7 @@ SCHEMA = build_schema("""
 
 
 class TagsOfShopify(JsonServer):
-    """Keeps tags as Shopify does, for orders that it knows."""
+    """Stores the tags of known orders as Shopify does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class TagsOfShopify(JsonServer):
         self.denied = False
 
     def respond(self, method: str, path: str, body: Any, /) -> tuple[int, Any]:
-        """Add tags."""
+        """Add tags to an order."""
         del method, path
         assert not validate(SCHEMA, parse(body["query"]))
         if self.denied:
@@ -58,7 +58,7 @@ class TagsOfShopify(JsonServer):
 
 
 def names_of(page: Any) -> dict[str, Any]:
-    """What the Python of a page defines, where it needs no saved block."""
+    """Run the Python code of a page that needs no saved block; return the names it defines."""
     names: dict[str, Any] = {}
     for block in blocks_of(page):
         if block.language == "python" and "= notify_customers(" not in block.code:
@@ -66,14 +66,14 @@ def names_of(page: Any) -> dict[str, Any]:
     return names
 
 
-def test_each_template_is_counted_once_and_most_are_done() -> None:
+def test_the_table_counts_each_template_once() -> None:
     page = PAGE.read_text("utf-8")
     rows = re.findall(r"^\| (?!What|---).+? \| (\d+) \| (.+) \| (\d+) \|$", page, re.MULTILINE)
     assert sum(int(count) for count, _, _ in rows) == TEMPLATES
     done = sum(int(done) for _, _, done in rows)
     assert done >= 28
     assert f"{done} of {TEMPLATES}" in page
-    # what is not done has its reason
+    # the row of a missing template gives the reason
     assert all("not" in words for count, words, done in rows if int(done) < int(count))
     assert f"{done} are a flow, a rule or a tested recipe" in (PROJECT / "README.md").read_text()
 
@@ -90,13 +90,13 @@ def services() -> Iterator[dict[str, HttpService]]:
 
 @pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize("tool", ["klaviyo", "segment"])
-def test_customers_get_sms_and_the_marketing_tool_its_events_each_once_without_a_mailer(
+def test_sms_and_marketing_events_are_posted_once_without_a_mailer(
     services: dict[str, HttpService], tool: str, tmp_path: Any
 ) -> None:
-    shown = names_of(CHANNELS)
+    names = names_of(CHANNELS)
 
     def at(name: str) -> HttpChannel:
-        channel: HttpChannel = shown[name]
+        channel: HttpChannel = names[name]
         address = SecretStr(services[name].address)
         return channel.model_copy(update={"address": address, "mode": Mode.LIVE})
 
@@ -114,10 +114,10 @@ def test_customers_get_sms_and_the_marketing_tool_its_events_each_once_without_a
     [sms] = services["sms"].posted
     assert sms.form["To"] == "+15550101"
     assert sms.form["Body"].startswith("Order #1: Delivered")
-    told = [posted.body for posted in services[tool].posted]
-    assert len(told) == 4  # the status of each parcel, and the exception of one
-    assert len(set(told)) == 4
-    assert sum("exception:expired" in body for body in told) == 1
+    bodies = [posted.body for posted in services[tool].posted]
+    assert len(bodies) == 4  # the status of each parcel, and the exception of one
+    assert len(set(bodies)) == 4
+    assert sum("exception:expired" in body for body in bodies) == 1
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def shopify(prefect_api: None) -> Iterator[TagsOfShopify]:
         yield server
 
 
-def test_an_order_is_tagged_and_keeps_the_tags_that_it_has(shopify: TagsOfShopify) -> None:
+def test_tagging_an_order_keeps_its_other_tags(shopify: TagsOfShopify) -> None:
     tag = names_of(PAGE)["tag_order"].with_options(retries=0)
     for _ in range(2):
         tag(7, "tracking expired")

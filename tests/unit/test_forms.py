@@ -1,4 +1,4 @@
-"""The run forms of the flows: few parameters, each with a title in words and a description."""
+"""Run forms of the flows: few parameters, each with a title and a description."""
 
 import re
 from typing import Any
@@ -20,23 +20,23 @@ def in_place(fields: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def title_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """A parameter's title; that of what it refers to, where it is the same."""
+    """Return the title of a field, or else of the definition that it refers to."""
     part = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
     return str(field.get("title") or part.get("title"))
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
-def test_a_form_is_short_and_says_what_to_fill_in(flow: Flow[..., Any]) -> None:
+def test_a_run_form_is_short_and_described(flow: Flow[..., Any]) -> None:
     schema = flow.parameters
     assert len(schema.properties) <= MOST
     for field in in_place(schema.properties):
         assert TITLE.fullmatch(title_of(field, schema.definitions))
         assert field["description"].endswith(".")
-        assert "`" not in field["description"], "forms show it as it is written"
+        assert "`" not in field["description"], "forms show markup as plain text"
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
-def test_what_must_be_filled_in_comes_first(flow: Flow[..., Any]) -> None:
+def test_required_parameters_come_first_in_a_form(flow: Flow[..., Any]) -> None:
     required = [
         name in flow.parameters.required
         for name, _ in sorted(flow.parameters.properties.items(), key=lambda e: e[1]["position"])
@@ -45,10 +45,10 @@ def test_what_must_be_filled_in_comes_first(flow: Flow[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
-def test_the_parts_of_a_form_say_what_to_fill_in_and_stay_in_place(flow: Flow[..., Any]) -> None:
+def test_nested_form_fields_are_described_and_ordered(flow: Flow[..., Any]) -> None:
     for name, part in flow.parameters.definitions.items():
         if "properties" in part:
-            assert "Example" not in part["description"], "a choice shows it"
+            assert "Example" not in part["description"], "a form shows it where it offers a choice"
         for field in part.get("properties", {}).values() if not is_block(part) else ():
             assert TITLE.fullmatch(title_of(field, flow.parameters.definitions)), name
             assert field["description"].endswith("."), name

@@ -1,4 +1,4 @@
-"""What the package builds from generic classes works on every Python that it supports."""
+"""Generic classes on all supported versions of Python."""
 
 import importlib
 import inspect
@@ -24,15 +24,15 @@ def _generic_classes() -> Iterator[type[Any]]:
 
 
 @pytest.mark.parametrize("kind", sorted(set(_generic_classes()), key=str))
-def test_a_generic_class_can_be_called_with_its_parameter(kind: type) -> None:
-    # what `Kind[T]()` does to the new object; anything but AttributeError reaches the caller
-    made: Any = object.__new__(kind)
+def test_a_generic_class_accepts_its_type_parameter(kind: type) -> None:
+    # `Kind[T]()` sets this attribute; any error but AttributeError reaches the caller
+    instance: Any = object.__new__(kind)
     try:
-        made.__orig_class__ = kind
+        instance.__orig_class__ = kind
     except AttributeError:
         return
-    assert made.__orig_class__ is kind
+    assert instance.__orig_class__ is kind
 
 
-def test_an_empty_batch_of_orders_can_be_made() -> None:
+def test_an_empty_batch_of_orders_can_be_created() -> None:
     assert Batch[Order]() == Batch()

@@ -1,4 +1,4 @@
-"""Numbers, flags, texts and ids in the forms of databases and languages."""
+"""Parsing of numbers, flags, texts and ids in the formats of databases and languages."""
 
 from decimal import Decimal
 from typing import Any
@@ -45,20 +45,20 @@ from prefect_tracktor.parsing import (
         ({"$numberDecimal": "59.90"}, "59.90"),
     ],
 )
-def test_a_price_is_read_in_the_forms_of_many_places(written: Any, read: str) -> None:
+def test_common_price_formats_are_parsed(written: Any, read: str) -> None:
     assert parse_price(written) == Decimal(read)
 
 
 @pytest.mark.parametrize(
     "written", ["N/A", "1,0590", "1.2.3", "1.059.90", "NaN", True, [5], {"a": 1}]
 )
-def test_a_price_that_may_mean_two_is_refused(written: Any) -> None:
+def test_ambiguous_prices_are_refused(written: Any) -> None:
     with pytest.raises(ValueError, match="not an amount"):
         parse_price(written)
 
 
 @given(st.integers(0, 10**12), st.sampled_from([",", "\xa0", "\u202f", "'"]))
-def test_marks_between_thousands_change_nothing(cents: int, mark: str) -> None:
+def test_thousands_separators_do_not_change_a_price(cents: int, mark: str) -> None:
     price = f"{cents // 100:,}.{cents % 100:02}"
     assert parse_price(price.replace(",", mark)) == Decimal(cents) / 100
     german = price.translate(str.maketrans(",.", ".,"))
@@ -77,39 +77,41 @@ def test_marks_between_thousands_change_nothing(cents: int, mark: str) -> None:
         ({}, None),
     ],
 )
-def test_a_flag_is_read_in_any_of_its_forms(written: Any, flag: bool | None) -> None:
+def test_common_flag_values_are_parsed(written: Any, flag: bool | None) -> None:
     assert parse_flag(written) is flag
 
 
 @pytest.mark.parametrize("written", [2, "maybe", [True], {"a": True}])
-def test_what_is_no_flag_is_refused(written: Any) -> None:
+def test_unknown_flag_values_are_refused(written: Any) -> None:
     with pytest.raises(ValueError, match="not a flag"):
         parse_flag(written)
 
 
-@pytest.mark.parametrize("written", [3.5, "3.5", "N/A", True, [3], "1_000", "٣", 2**70, "9" * 30])
-def test_what_is_no_whole_number_is_refused(written: Any) -> None:
+@pytest.mark.parametrize(
+    "written", [3.5, "3.5", "N/A", True, [3], "1_000", "٣", 2**70, "9" * 30, 2.0**53, -1e18]
+)
+def test_values_other_than_whole_numbers_are_refused(written: Any) -> None:
     with pytest.raises(ValueError, match="not a whole number"):
         parse_whole_number(written)
 
 
 @given(st.integers(-(2**63) + 1, 2**63 - 1))
-def test_whole_numbers_are_read_in_any_of_their_forms(number: int) -> None:
+def test_whole_numbers_are_parsed_from_numbers_and_text(number: int) -> None:
     for written in (number, str(number), f" {number}.0 ", {"$numberLong": str(number)}):
         assert parse_whole_number(written) == number
 
 
 @pytest.mark.parametrize("written", [0, -1, 2**63, "0"])
-def test_an_id_is_positive_and_of_63_bits(written: Any) -> None:
+def test_ids_below_one_or_above_63_bits_are_refused(written: Any) -> None:
     with pytest.raises(ValueError, match="not a"):
         parse_id(written)
 
 
 @given(st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True))
-def test_an_id_of_text_is_written_as_it_was_read(written: str) -> None:
+def test_a_text_id_stays_unchanged(written: str) -> None:
     assert str(parse_any_id(written)) == written
 
 
 @given(st.lists(st.text(alphabet="1Z", min_size=1)))
-def test_several_texts_are_read_as_one(texts: list[str]) -> None:
+def test_a_list_of_texts_is_joined(texts: list[str]) -> None:
     assert parse_texts(texts) == (", ".join(texts) or None)

@@ -1,14 +1,12 @@
-"""Personal data does not get through."""
+"""Masking of personal data and secrets."""
 
 import re
-from base64 import b64encode
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_tracktor.text import form_of, hide_login, mask_email, public_words, redact
+from prefect_tracktor.text import form_of, mask_email, public_words, redact
 
 
 @pytest.mark.parametrize(
@@ -21,7 +19,7 @@ from prefect_tracktor.text import form_of, hide_login, mask_email, public_words,
         (None, ""),
     ],
 )
-def test_an_address_keeps_its_initial_and_top_level_domain(
+def test_a_masked_address_keeps_initial_and_top_level_domain(
     address: str | None, masked: str
 ) -> None:
     assert mask_email(address) == masked
@@ -31,12 +29,12 @@ def test_an_address_keeps_its_initial_and_top_level_domain(
     "text",
     ["Ada Lovelace", "+49 30 1234567", "ada@localhost", "@example.com", "ada@x.Ada Lovelace"],
 )
-def test_what_is_no_address_is_masked_as_a_whole(text: str) -> None:
+def test_text_without_an_address_is_masked_completely(text: str) -> None:
     assert mask_email(text) == "***"
 
 
 @given(local=st.text(min_size=2, max_size=20), domain=st.text(max_size=20))
-def test_of_any_address_only_the_initial_and_the_top_level_domain_are_left(
+def test_any_masked_address_shows_only_initial_and_top_level_domain(
     local: str, domain: str
 ) -> None:
     masked = mask_email(f"{local}@{domain}.example")
@@ -58,7 +56,7 @@ def test_of_any_address_only_the_initial_and_the_top_level_domain_are_left(
         ("call (555) 010-0199 or 555-010-0199", "call [phone] or [phone]"),
     ],
 )
-def test_addresses_and_phone_numbers_are_taken_out(text: str, redacted: str) -> None:
+def test_addresses_and_phone_numbers_are_redacted(text: str, redacted: str) -> None:
     assert redact(text) == redacted
 
 
@@ -72,36 +70,17 @@ def test_addresses_and_phone_numbers_are_taken_out(text: str, redacted: str) -> 
         "GET orders/1001.json",
     ],
 )
-def test_ids_and_times_stay_readable(text: str) -> None:
+def test_ids_and_times_are_not_redacted(text: str) -> None:
     assert redact(text) == text
 
 
-def test_secrets_are_hidden_even_where_one_is_part_of_another() -> None:
+def test_overlapping_secrets_are_hidden() -> None:
     redacted = redact("key-123-and-more, key-123", secrets=("", "key-123", "key-123-and-more"))
     assert redacted == "[hidden], [hidden]"
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"\0shop@shop.example\0s3cret-pass",
-        b"shop@shop.example\0shop@shop.example\0s3cret-pass",
-        b"s3cret-pass",
-    ],
-)
-@pytest.mark.parametrize("form", [str, str.upper, lambda text: text[5:20], lambda text: text[:13]])
-def test_a_login_is_hidden_in_each_form_that_smtp_sends(
-    sent: bytes, form: Callable[[str], str]
-) -> None:
-    repeated = form(b64encode(sent).decode().rstrip("="))
-    hidden = hide_login(
-        f"500 what is AUTH PLAIN {repeated}?", username="shop@shop.example", password="s3cret-pass"
-    )
-    assert hidden == "500 what is AUTH PLAIN [hidden]?"
-
-
-def test_without_a_login_nothing_is_hidden() -> None:
-    assert hide_login("500 AUTH what", username="", password="") == "500 AUTH what"
+def test_secrets_are_hidden_in_any_letter_case() -> None:
+    assert redact("ADA or Ada", secrets=("ada",)) == "[hidden] or [hidden]"
 
 
 @given(
@@ -110,20 +89,20 @@ def test_without_a_login_nothing_is_hidden() -> None:
     after=st.sampled_from(["", " ", ", and so on", ">", '"', "&x=1"]),
     at=st.sampled_from(["@", "%40"]),
 )
-def test_an_address_is_found_in_any_surroundings(
+def test_an_address_is_redacted_in_any_context(
     local: str, before: str, after: str, at: str
 ) -> None:
     assert "mail.example" not in redact(f"{before}{local}{at}mail.example{after}")
 
 
-@pytest.mark.parametrize("piece", ["a", "+1", '"a', "a%4", "0 ", "555-"])
-def test_hostile_text_is_redacted_in_time_that_grows_with_its_length_only(piece: str) -> None:
+@pytest.mark.parametrize("part", ["a", "+1", '"a', "a%4", "0 ", "555-"])
+def test_redaction_takes_linear_time(part: str) -> None:
     # quadratic time would take minutes here
-    assert redact(piece * 100_000)
+    assert redact(part * 100_000)
 
 
 @pytest.mark.parametrize(
-    ("said", "public"),
+    ("text", "public"),
     [
         ("", ""),
         (
@@ -136,7 +115,7 @@ def test_hostile_text_is_redacted_in_time_that_grows_with_its_length_only(piece:
         ),
         (
             "432 4.3.2 Concurrent connections limit exceeded. Visit https://x.example",
-            "432 4.3.2 … connections limit exceeded. …",
+            "432 4.3.2 Concurrent connections limit exceeded. Visit …",
         ),
         ("552 5.2.2 Ada Lovelace's mailbox full", "552 5.2.2 … mailbox full"),
         ("invalid_client", "invalid_client"),
@@ -150,24 +129,24 @@ def test_hostile_text_is_redacted_in_time_that_grows_with_its_length_only(piece:
         ("user unknown\r\nDATA\x00", "user unknown …"),
     ],
 )
-def test_only_a_fixed_vocabulary_is_kept_of_a_servers_words(said: str, public: str) -> None:
-    assert public_words(said) == public
+def test_only_known_words_of_a_server_are_shown(text: str, public: str) -> None:
+    assert public_words(text) == public
 
 
 @given(st.text())
-def test_what_is_kept_of_any_text_is_on_one_line_and_has_no_long_number(text: str) -> None:
+def test_shown_words_fit_one_line_without_long_numbers(text: str) -> None:
     public = public_words(text)
     assert len(public.splitlines()) <= 1
     assert not re.search(r"\d{4}|@", public)
 
 
-def test_words_that_were_ours_may_be_repeated() -> None:
-    said = 'column "oder_id" does not exist, Ada'
-    assert public_words(said) == "column … does not exist, …"
-    assert public_words(said, ours="SELECT oder_id FROM plan") == "column oder_id does not exist, …"
+def test_words_of_our_query_may_be_shown() -> None:
+    text = 'column "oder_id" does not exist, Ada'
+    assert public_words(text) == "column … does not exist, …"
+    assert public_words(text, ours="SELECT oder_id FROM plan") == "column oder_id does not exist, …"
 
 
-def test_a_long_text_is_cut_before_it_is_looked_at() -> None:
+def test_a_long_text_is_cut_before_the_search() -> None:
     assert len(public_words("invalid " * 1_000_000)) < 3_000
 
 

@@ -1,4 +1,4 @@
-"""Times in the forms of databases and languages; what is not surely a time is none."""
+"""Parsing of times in the formats of databases and programming languages."""
 
 import datetime as dt
 from typing import Any
@@ -64,7 +64,7 @@ TEN = dt.datetime(2026, 11, 2, 10, tzinfo=dt.UTC)
         {"seconds": 1793613600, "nanos": 0},
     ],
 )
-def test_a_time_is_read_in_any_of_its_forms(written: Any) -> None:
+def test_common_time_formats_are_parsed(written: Any) -> None:
     time = parse_time(written)
     assert time == TEN
     assert time is not None
@@ -75,7 +75,7 @@ def test_a_time_is_read_in_any_of_its_forms(written: Any) -> None:
     "written",
     [None, "", "  ", 0, False, [], {}, "0000-00-00 00:00:00", "0001-01-01T00:00:00Z", "1970-01-01"],
 )
-def test_what_stands_for_never_is_none(written: Any) -> None:
+def test_values_for_never_are_none(written: Any) -> None:
     assert parse_time(written) is None
 
 
@@ -88,7 +88,7 @@ def test_what_stands_for_never_is_none(written: Any) -> None:
         float("inf"), True, ["2026-11-02"], {"date": 5}, {"$date": None, "a": 1}, "1" * 500,
     ],
 )  # fmt: skip
-def test_what_is_not_surely_a_time_is_refused_and_not_repeated(written: Any) -> None:
+def test_ambiguous_times_are_refused_without_repeating_them(written: Any) -> None:
     with pytest.raises(ValueError, match=r"^not a time") as refused:
         parse_time(written)
     assert str(written) not in str(refused.value)
@@ -108,12 +108,12 @@ def test_what_is_not_surely_a_time_is_refused_and_not_repeated(written: Any) -> 
         ("Australia/Lord_Howe", "2026-10-04 02:15:00", "2026-10-03 15:45"),
     ],
 )
-def test_a_time_without_an_offset_is_of_the_accounts_zone(zone: str, clock: str, utc: str) -> None:
+def test_a_time_without_an_offset_is_in_the_accounts_zone(zone: str, clock: str, utc: str) -> None:
     expected = dt.datetime.fromisoformat(f"{utc}+00:00")
     with naive_times_in(parse_zone(zone)):
         forms = [clock, {"date": clock}]
         assert [parse_time(form) for form in forms] == [expected, expected]
-        # what says its zone is of that zone
+        # a time with an offset keeps it
         assert parse_time("2026-11-02T10:00:00Z") == parse_time(1793613600) == TEN
     assert parse_time("2026-11-02 10:00:00") == TEN
 
@@ -122,15 +122,13 @@ def test_a_time_without_an_offset_is_of_the_accounts_zone(zone: str, clock: str,
     zone=st.sampled_from(sorted(available_timezones())).map(ZoneInfo),
     seconds=st.integers(946_800_000, 4_100_000_000),
 )
-def test_what_a_clock_showed_is_that_moment_or_the_same_hour_before(
-    zone: ZoneInfo, seconds: int
-) -> None:
+def test_an_hour_that_occurs_twice_is_read_as_the_first(zone: ZoneInfo, seconds: int) -> None:
     moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
     local = moment.astimezone(zone)
     with naive_times_in(zone):
         read = parse_time(local.replace(tzinfo=None).isoformat())
     assert read is not None
-    # an hour that comes twice is read as the first: news is rather older than younger
+    # the first of two equal hours: an order rather seems older than newer
     assert read == moment if not local.fold else read < moment
     assert read.utcoffset() == dt.timedelta()
 
@@ -142,7 +140,7 @@ def test_what_a_clock_showed_is_that_moment_or_the_same_hour_before(
         timezones=st.timezones(),
     )
 )
-def test_an_offset_is_kept(time: dt.datetime) -> None:
+def test_the_offset_of_a_time_is_respected(time: dt.datetime) -> None:
     offset = time.utcoffset()
     assert offset is not None
     fixed = time.replace(tzinfo=dt.timezone(offset))
@@ -152,6 +150,6 @@ def test_an_offset_is_kept(time: dt.datetime) -> None:
 @pytest.mark.parametrize(
     "name", ["Berlin", "", "EDT", "../../etc/passwd", "UTC+1", "x" * 5000, "\0"]
 )
-def test_a_zone_that_does_not_exist_is_refused_with_what_one_looks_like(name: str) -> None:
+def test_an_unknown_time_zone_is_refused_with_examples(name: str) -> None:
     with pytest.raises(ValueError, match="America/New_York"):
         parse_zone(name)

@@ -1,33 +1,34 @@
-"""A ledger of each kind, and mail servers of all tempers."""
+"""Ledgers in each database, and mail servers."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from prefect_tracktor.messages.smtp import Security, SmtpServer
+from prefect_tracktor import Mailer
 from prefect_tracktor.sandbox import MailServer
+from tests.support.mailers import mailer_of
 
 
 @pytest.fixture
 def ledger_url(database_url: str) -> str:
-    """An empty ledger's address, in each database."""
+    """Return the address of an empty ledger in each database."""
     return database_url
 
 
 @pytest.fixture
 def mail_server() -> Iterator[MailServer]:
-    """An SMTP server that takes everything, unless its faults are set."""
+    """Run an SMTP server that accepts everything unless its faults are set."""
     with MailServer() as server:
         yield server
 
 
 @pytest.fixture
-def server(mail_server: MailServer) -> SmtpServer:
-    """The way to it."""
-    return SmtpServer(mail_server.host, mail_server.port, security=Security.NONE)
+def mailer(mail_server: MailServer) -> Mailer:
+    """Return a mailer for the mail server."""
+    return mailer_of(mail_server)
 
 
 @pytest.fixture(autouse=True)
 def reconnects_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A session that lost its connection waits a moment, not a second."""
+    """Reconnect after a lost connection almost without a pause."""
     monkeypatch.setattr("prefect_tracktor.messages.smtp._RECONNECT_PAUSE_SECONDS", 0.05)

@@ -1,4 +1,4 @@
-"""An SMTP server that answers as a script says."""
+"""SMTP server with scripted replies."""
 
 import socketserver
 import threading
@@ -6,25 +6,27 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
-from prefect_tracktor.messages.smtp import Security, SmtpServer
+from prefect_tracktor import Mailer
+from tests.support.mailers import mailer_at
 
 HANG_UP = "hang up"
 SILENCE = "silence"
 DRIP = "drip"
 FLOOD = "flood"
 
-Response = str | Callable[[], str]
+Reply = str | Callable[[], str]
 
 
 class ScriptedServer(socketserver.ThreadingTCPServer):
-    """Says what the script holds for a command, one after another, and else what is usual.
+    """Sends the script's replies to each command in turn, and then the default replies.
 
-    An answer is a text, or a function that gives one each time from then on. The commands are those
-    of SMTP, `CONNECT`, and `.` for the end of the content.
+    A function in the script makes the replies from then on. The commands are those of SMTP,
+    `CONNECT`, and `.` for the end of the content.
     """
 
-    usual = {  # noqa: RUF012  # read only
+    default_replies = {  # noqa: RUF012  # read only
         "CONNECT": "220 scripted.example",
         "EHLO": "250-scripted.example\r\n250 AUTH PLAIN",
         "DATA": "354 go on",
@@ -33,69 +35,71 @@ class ScriptedServer(socketserver.ThreadingTCPServer):
     }
     block_on_close = True
 
-    def __init__(self, script: Mapping[str, Sequence[Response]]) -> None:
-        super().__init__(("127.0.0.1", 0), _Conversation)
-        self.script = {command: list(answers) for command, answers in script.items()}
-        self.heard: dict[str, int] = defaultdict(int)
+    def __init__(self, script: Mapping[str, Sequence[Reply]]) -> None:
+        super().__init__(("127.0.0.1", 0), _Session)
+        self.script = {command: list(replies) for command, replies in script.items()}
+        self.commands: dict[str, int] = defaultdict(int)
         self.contents: list[bytes] = []
         self.closing = threading.Event()
 
     def reply_to(self, command: str) -> str:
-        self.heard[command] += 1
-        left = self.script.get(command)
-        if not left:
-            return self.usual.get(command, "250 fine")
-        answer = left[0] if callable(left[0]) else left.pop(0)
-        return answer() if callable(answer) else answer
+        self.commands[command] += 1
+        replies = self.script.get(command)
+        if not replies:
+            return self.default_replies.get(command, "250 fine")
+        reply = replies[0] if callable(replies[0]) else replies.pop(0)
+        return reply() if callable(reply) else reply
 
     @property
-    def address(self) -> SmtpServer:
-        host, port = self.server_address[:2]
-        return SmtpServer(str(host), port, security=Security.NONE)
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def mailer(self, **options: Any) -> Mailer:
+        return mailer_at(self.port, **options)
 
 
-class _Conversation(socketserver.StreamRequestHandler):
+class _Session(socketserver.StreamRequestHandler):
     server: ScriptedServer
 
     def handle(self) -> None:
-        goes_on = self.answer("CONNECT")
-        while goes_on and (line := self.rfile.readline()):
+        is_open = self.reply("CONNECT")
+        while is_open and (line := self.rfile.readline()):
             command = line.split()[0].decode().upper()
-            goes_on = self.answer(command) and command != "QUIT"
+            is_open = self.reply(command) and command != "QUIT"
 
-    def answer(self, command: str) -> bool:
+    def reply(self, command: str) -> bool:
         reply = self.server.reply_to(command)
         if reply == SILENCE:
             self.server.closing.wait(timeout=2)
         if reply in (DRIP, FLOOD):
-            self.go_on_without_end(reply)
+            self.send_endlessly(reply)
         if reply in (SILENCE, HANG_UP, DRIP, FLOOD):
             return False
         self.wfile.write(f"{reply}\r\n".encode())
         if reply.endswith(f", {SILENCE}"):
             self.server.closing.wait(timeout=10)
             return False
-        return self.take_content() if reply.startswith("354") else True
+        return self.receive_content() if reply.startswith("354") else True
 
-    def go_on_without_end(self, reply: str) -> None:
-        """Byte by byte, or as fast as it goes, until the other side or the test has enough."""
+    def send_endlessly(self, reply: str) -> None:
+        """Send byte by byte, or as fast as possible, until the client or the test ends."""
         deadline = time.monotonic() + 20
         with suppress(OSError):
             while not self.server.closing.is_set() and time.monotonic() < deadline:
                 self.wfile.write(b"2" if reply == DRIP else b"250-more\r\n" * 1000)
                 self.server.closing.wait(timeout=0.05 if reply == DRIP else 0)
 
-    def take_content(self) -> bool:
+    def receive_content(self) -> bool:
         lines: list[bytes] = []
         while (line := self.rfile.readline()) not in (b".\r\n", b""):
             lines.append(line)
         self.server.contents.append(b"".join(lines))
-        return self.answer(".")
+        return self.reply(".")
 
 
 @contextmanager
-def scripted(**script: Sequence[Response]) -> Iterator[ScriptedServer]:
-    """`END` stands for the end of the content."""
+def scripted(**script: Sequence[Reply]) -> Iterator[ScriptedServer]:
+    """Run a server; `END` stands for the end of the content."""
     if "END" in script:
         script["."] = script.pop("END")
     with ScriptedServer(script) as server:

@@ -1,4 +1,4 @@
-"""Logins with access tokens, at a server that takes no others."""
+"""OAuth 2.0: access tokens, and logins at a server that accepts only XOAUTH2."""
 
 import base64
 import time
@@ -31,7 +31,7 @@ def mailer_with(port: int, oauth2: OAuth2, **options: Any) -> Mailer:
 
 
 @pytest.mark.parametrize(
-    ("fields", "asked"),
+    ("fields", "requested"),
     [
         (
             {"scope": "https://outlook.office365.com/.default"},
@@ -47,22 +47,22 @@ def mailer_with(port: int, oauth2: OAuth2, **options: Any) -> Mailer:
         ),
     ],
 )
-def test_messages_are_sent_with_a_token_in_place_of_a_password(
-    endpoint: TokenEndpoint, fields: dict[str, str], asked: dict[str, str]
+def test_messages_are_sent_with_an_access_token(
+    endpoint: TokenEndpoint, fields: dict[str, str], requested: dict[str, str]
 ) -> None:
     oauth2 = endpoint.oauth2(**fields)
     with (
         xoauth2_server(endpoint) as (port, server),
-        MailSession(mailer_with(port, oauth2).server) as session,
+        MailSession(mailer_with(port, oauth2)) as session,
     ):
         assert [send(session), send(session)] == [SENT, SENT]
     secret = {} if fields.get("client_secret") == "" else {"client_secret": "s3cret-s3"}
-    assert endpoint.asked == [{"client_id": "app"} | secret | asked]
+    assert endpoint.requested == [{"client_id": "app"} | secret | requested]
     assert server.logins == [True]
     assert len(server.recipients) == 2
 
 
-def test_a_token_is_kept_for_further_sessions_until_shortly_before_it_expires(
+def test_an_access_token_is_cached_until_shortly_before_it_expires(
     endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oauth2 = endpoint.oauth2()
@@ -72,27 +72,27 @@ def test_a_token_is_kept_for_further_sessions_until_shortly_before_it_expires(
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 3600 - 100)
     assert access_token(oauth2) != first
-    assert len(endpoint.asked) == 3
+    assert len(endpoint.requested) == 3
 
 
 @pytest.mark.parametrize("expires_in", [None, "3600", "soon", -1, float("nan"), float("inf")])
-def test_a_token_is_used_whatever_is_said_of_its_end(expires_in: Any) -> None:
+def test_a_token_with_an_unusable_lifetime_is_accepted(expires_in: Any) -> None:
     with TokenEndpoint(expires_in=expires_in).serving() as endpoint:
         assert access_token(endpoint.oauth2()) == endpoint.issued[0]
 
 
-def test_a_token_that_was_revoked_is_asked_for_anew_once(endpoint: TokenEndpoint) -> None:
+def test_a_revoked_access_token_is_replaced_once(endpoint: TokenEndpoint) -> None:
     mailer_of = endpoint.oauth2
     with xoauth2_server(endpoint) as (port, server):
         mailer_with(port, mailer_of()).verify()
         endpoint.revoked.add(endpoint.issued[0])
         mailer_with(port, mailer_of()).verify()
         assert server.logins == [True, False, True]
-        assert server.answers_to_challenge == [b""]
+        assert server.challenge_responses == [b""]
         assert len(endpoint.issued) == 2
 
 
-def test_a_login_that_is_refused_with_a_new_token_is_told_with_what_helps(
+def test_a_refusal_of_a_new_token_names_the_remedy(
     endpoint: TokenEndpoint,
 ) -> None:
     with xoauth2_server(endpoint) as (port, server):
@@ -104,18 +104,15 @@ def test_a_login_that_is_refused_with_a_new_token_is_told_with_what_helps(
     assert "@" not in str(failed.value)
 
 
-def test_a_server_without_such_logins_is_told_nothing(endpoint: TokenEndpoint) -> None:
+def test_no_login_is_sent_to_a_server_without_xoauth2(endpoint: TokenEndpoint) -> None:
     with scripted() as server:
-        port = server.server_address[1]
         with pytest.raises(MailServerError, match=r"offers no login with XOAUTH2.*Check host"):
-            mailer_with(int(port), endpoint.oauth2()).verify()
-        assert server.heard["AUTH"] == 0
+            mailer_with(server.port, endpoint.oauth2()).verify()
+        assert server.commands["AUTH"] == 0
 
 
 @pytest.mark.parametrize("command", ["AUTH", "MAIL"])
-def test_a_server_that_repeats_the_login_gives_nothing_away(
-    endpoint: TokenEndpoint, command: str
-) -> None:
+def test_a_login_echoed_by_the_server_is_hidden(endpoint: TokenEndpoint, command: str) -> None:
     oauth2 = endpoint.oauth2()
     token = access_token(oauth2)
     line = base64.b64encode(f"user={MAILBOX}\1auth=Bearer {token}\1\1".encode()).decode()
@@ -123,10 +120,10 @@ def test_a_server_that_repeats_the_login_gives_nothing_away(
     with (
         scripted(EHLO=["250-x\r\n250 AUTH XOAUTH2"] * 4, **script) as server,
         pytest.raises(MailServerError) as failed,
-        MailSession(mailer_with(int(server.server_address[1]), oauth2).server) as session,
+        MailSession(mailer_with(server.port, oauth2)) as session,
     ):
         send(session)
-    assert "Unknown: [hidden]" in str(failed.value)
+    assert "Unknown: …" in str(failed.value)
     assert "t0ken" not in str(failed.value)
     assert line[:40] not in str(failed.value)
 
@@ -135,7 +132,7 @@ AADSTS = "AADSTS{}: something about customer ada@example.com. Trace ID: 0f"
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "shown", "remedy"),
+    ("status", "body", "shown", "remedy"),
     [
         (401, {"error": "invalid_client"}, "401 invalid_client", "oauth2.client_secret: it must"),
         (400, {"error": "invalid_grant"}, "400 invalid_grant", "oauth2.client_secret"),
@@ -179,38 +176,38 @@ AADSTS = "AADSTS{}: something about customer ada@example.com. Trace ID: 0f"
         (503, b"busy", "503", "the next run tries again"),
     ],
 )
-def test_an_endpoint_that_refuses_is_told_in_the_providers_terms(
-    status: int, said: Any, shown: str, remedy: str
+def test_a_refusal_of_the_token_endpoint_names_the_remedy(
+    status: int, body: Any, shown: str, remedy: str
 ) -> None:
-    with TokenEndpoint([(status, said)]).serving() as endpoint:
+    with TokenEndpoint([(status, body)]).serving() as endpoint:
         with pytest.raises(MailServerError) as failed:
             mailer_with(9, endpoint.oauth2()).verify()
-        assert len(endpoint.asked) == 1
+        assert len(endpoint.requested) == 1
     assert shown in str(failed.value)
     assert remedy in str(failed.value)
     assert "s3cret-s3" not in str(failed.value)
     assert "ada" not in str(failed.value)
 
 
-def test_a_refresh_token_that_has_expired_has_to_be_made_anew() -> None:
-    said = {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
+def test_an_expired_refresh_token_has_to_be_replaced() -> None:
+    body = {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
     with (
-        TokenEndpoint([(400, said)]).serving() as endpoint,
+        TokenEndpoint([(400, body)]).serving() as endpoint,
         pytest.raises(MailServerError, match=r"new oauth2\.refresh_token") as failed,
     ):
         access_token(endpoint.oauth2(refresh_token="r3fresh"))
     assert "r3fresh" not in str(failed.value)
 
 
-def test_an_endpoint_that_asks_for_patience_gets_it() -> None:
+def test_a_rate_limited_token_request_is_retried() -> None:
     with TokenEndpoint([(429, {})]).serving() as endpoint, xoauth2_server(endpoint) as (port, _):
-        with MailSession(mailer_with(port, endpoint.oauth2()).server) as session:
+        with MailSession(mailer_with(port, endpoint.oauth2())) as session:
             assert send(session) == SENT
-        assert len(endpoint.asked) == 2
+        assert len(endpoint.requested) == 2
 
 
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"])
-def test_an_endpoint_that_never_ends_its_answer_is_not_waited_for(
+def test_an_endless_token_response_times_out(
     monkeypatch: pytest.MonkeyPatch, beginning: bytes
 ) -> None:
     monkeypatch.setattr(module, "_SECONDS_FOR_A_TOKEN", 0.3)
@@ -220,14 +217,14 @@ def test_an_endpoint_that_never_ends_its_answer_is_not_waited_for(
             access_token(oauth2)
 
 
-def test_a_redirect_is_not_followed_with_the_secret() -> None:
-    with TokenEndpoint().serving() as elsewhere:
-        moved = answer(307, headers=f"Location: {elsewhere.address}\r\n")
+def test_a_redirected_token_request_does_not_send_the_secret() -> None:
+    with TokenEndpoint().serving() as target:
+        moved = answer(307, headers=f"Location: {target.address}\r\n")
         with ScriptedServer([moved]) as server:
             oauth2 = OAuth2(token_endpoint=server.address, client_id="a", client_secret="b")
             with pytest.raises(MailServerError, match="307"):
                 access_token(oauth2)
-        assert not elsewhere.asked
+        assert not target.requested
 
 
 @pytest.mark.parametrize(
@@ -253,10 +250,10 @@ def test_a_redirect_is_not_followed_with_the_secret() -> None:
         ({"username": ""}, "username is empty"),
     ],
 )
-def test_what_cannot_be_right_is_refused_without_repeating_it(
+def test_invalid_oauth2_fields_are_refused_without_repeating_secrets(
     options: dict[str, Any], problem: str
 ) -> None:
-    usual = {
+    default = {
         "host": "smtp.example.com",
         "sender": f"Shop <{MAILBOX}>",
         "username": MAILBOX,
@@ -267,11 +264,11 @@ def test_what_cannot_be_right_is_refused_without_repeating_it(
         },
     }
     with pytest.raises(ValidationError, match=problem) as refused:
-        Mailer.model_validate(usual | options)
+        Mailer.model_validate(default | options)
     assert "s3cret-s3" not in str(refused.value)
 
 
-def test_asterisks_in_place_of_a_secret_are_not_sent(endpoint: TokenEndpoint) -> None:
+def test_a_masked_client_secret_is_not_sent(endpoint: TokenEndpoint) -> None:
     with pytest.raises(InvalidInput, match=r"oauth2\.client_secret is asterisks"):
         access_token(endpoint.oauth2(client_secret="********"))
-    assert not endpoint.asked
+    assert not endpoint.requested

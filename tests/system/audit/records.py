@@ -1,4 +1,4 @@
-"""What the audit compares: who was told what and when, what was due, and what runs said."""
+"""Records that the audit compares: notices received, notices due, digests and runs."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ WHOLE_ORDER = 0
 
 
 class Notice(NamedTuple):
-    """What is told at most so many times: by a rule, of a parcel or order, about a condition."""
+    """The subject of a notice: the rule, the order or parcel, and the condition."""
 
     rule: str
     order_id: int
@@ -23,8 +23,8 @@ class Notice(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Told:
-    """A notice as it came in, with the number of its message."""
+class ReceivedNotice:
+    """A notice as received, with the number of its message."""
 
     notice: Notice
     at: datetime
@@ -33,7 +33,7 @@ class Told:
 
 
 class Span(NamedTuple):
-    """A time; what has not ended ends in the year 9999."""
+    """A period of time; an open end is in the year 9999."""
 
     begin: datetime
     end: datetime
@@ -41,7 +41,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Due:
-    """A notice, and the times in which it is right to tell it."""
+    """A notice, and the periods in which it may be sent."""
 
     notice: Notice
     spans: tuple[Span, ...]
@@ -50,7 +50,7 @@ class Due:
 
 
 class Digest(NamedTuple):
-    """The orders that a digest of the team called new."""
+    """The orders that a digest to the team marks as new."""
 
     at: datetime
     new: frozenset[int]
@@ -58,7 +58,7 @@ class Digest(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A run: the orders that it had to look at, by which rules, and what it said is left."""
+    """A run: its orders and rules, and the orders that it reported as left."""
 
     name: str
     begin: datetime
@@ -67,15 +67,15 @@ class Run:
     orders: frozenset[int]
     left: frozenset[int] = frozenset()
     failed: bool = False
-    team_is_told: bool = False
+    sends_digest: bool = False
 
-    def answers_for(self, notice: Notice) -> bool:
-        """Whether a notice had to be told by then, as the run said nothing else."""
+    def must_have_sent(self, notice: Notice) -> bool:
+        """Whether the run was responsible for a notice, and reported no problem with it."""
         asked = notice.rule in self.rules and notice.order_id in self.orders
         return asked and not self.failed and notice.order_id not in self.left
 
 
-# what an email and a request say, for the audit to read
+# the texts of emails and requests, in a form that the audit can parse
 _PARCELS = (
     '[{% for p in fulfillments %}["{{ p.fulfillment_id }}", "{{ p.shipment_status }}",'
     ' "{{ p.exception_status or "" }}"]{{ "," if not loop.last }}{% endfor %}]'
@@ -91,28 +91,28 @@ _SHOWN = '[{% for s in order.statuses %}"{{ s }}"{{ "," if not loop.last }}{% en
 
 
 def mail_of(rule: str) -> str:
-    """The text of a rule's emails."""
+    """Return the template of a rule's emails."""
     order = f'"order": {{{{ order.order_id }}}}, "shows": {_SHOWN}'
     return f'{{"rule": "{rule}", {order}, "parcels": {_PARCELS}}}'
 
 
 def post_of(rule: str) -> str:
-    """The body of a rule's requests."""
+    """Return the template of a rule's requests."""
     return f'{{"rule": "{rule}", "order": {{{{ order.order_id }}}}, "conditions": {_CONDITIONS}}}'
 
 
-def told_by_mail(messages: Iterable[ReceivedMessage]) -> Iterator[Told]:
-    """What customers got from the mail server, in its order."""
+def notices_by_mail(messages: Iterable[ReceivedMessage]) -> Iterator[ReceivedNotice]:
+    """Yield the notices in the mail server's messages, in order."""
     for number, received in enumerate(messages):
         part = received.message.get_body(("plain",))
         words = part.get_content() if part else ""
         if words.startswith('{"rule"'):
             [recipient] = received.recipients
-            for notice in _in_mail(**json.loads(words)):
-                yield Told(notice, received.at, number, recipient)
+            for notice in _notices_in(**json.loads(words)):
+                yield ReceivedNotice(notice, received.at, number, recipient)
 
 
-def _in_mail(
+def _notices_in(
     rule: str, order: int, shows: list[str], parcels: list[tuple[str, str, str]]
 ) -> Iterator[Notice]:
     if rule in _OF_ORDERS:
@@ -125,18 +125,18 @@ def _in_mail(
 
 
 def digests(messages: Iterable[ReceivedMessage]) -> Iterator[Digest]:
-    """What the team got."""
+    """Yield the digests that the team received."""
     for received in messages:
         if any(received.message.iter_attachments()):
             yield Digest(received.at, frozenset(new_in(received)))
 
 
-def told_by_post(posted: Iterable[Posted]) -> Iterator[Told]:
-    """What the service took, in its order."""
+def notices_by_post(posted: Iterable[Posted]) -> Iterator[ReceivedNotice]:
+    """Yield the notices in the requests that the service accepted, in order."""
     for number, request in enumerate(posted):
         words = request.json
         for parcel, condition in words["conditions"]:
             about = condition.partition(":")[2]
-            yield Told(
+            yield ReceivedNotice(
                 Notice(words["rule"], words["order"], parcel, about), request.at, -1 - number
             )

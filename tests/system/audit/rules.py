@@ -1,7 +1,6 @@
-"""The audit: each rule in a function of its own, over the records alone.
+"""The audit's rules, each a function over the records.
 
-What should have been told follows from what the shop showed, worked out here a second time and
-another way: nothing of this knows how the pack finds conditions or remembers notices.
+They derive the notices that are due from the shop's history, independently of the package's code.
 """
 
 from bisect import bisect_right
@@ -11,10 +10,10 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from tests.system.audit.records import WHOLE_ORDER, Digest, Due, Notice, Run, Span, Told
-from tests.system.audit.world import MADE_TO_ORDER, VIP, Seen, Written
+from tests.system.audit.records import WHOLE_ORDER, Digest, Due, Notice, ReceivedNotice, Run, Span
+from tests.system.audit.world import MADE_TO_ORDER, VIP, Snapshot, StatusUpdate
 
-History = Sequence[Seen]
+History = Sequence[Snapshot]
 DAY = timedelta(days=1)
 LADDER = ("order_ready", "in_transit", "out_for_delivery", "delivered")
 NEWS = 3 * DAY
@@ -23,17 +22,17 @@ STALLED_AFTER = 3 * DAY
 NOT_SHIPPED_AFTER = 5 * DAY
 REMINDERS, REMIND_EVERY = 2, 3 * DAY
 STAGES = (("Cutting", DAY), ("Sewing", 2.5 * DAY))
-# times of parcels have no fractions, and a reminder may come so much early
-_A_MOMENT = timedelta(seconds=2)
-_EARLY = timedelta(hours=6)
+# times of parcels have no fractions of a second; a reminder may be early by up to six hours
+_TOLERANCE = timedelta(seconds=2)
+_EARLIEST = timedelta(hours=6)
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
 
-# What is due: from what the shop showed
+# Notices that are due, from the history of the shop
 
 
 def due_of(order_id: int, history: History, tags: Collection[str] = ()) -> Iterator[Due]:
-    """All that the order's customer, and the service, should be told."""
+    """Yield the notices about an order that the customer and the service should receive."""
     parcels = {p["fulfillment_id"] for seen in history for p in seen.order["fulfillments"]}
     found = [*_of_order(history)]
     for parcel in sorted(parcels):
@@ -91,7 +90,7 @@ def _of_parcel(
 def _spans(
     history: History, shown: Callable[[dict[str, Any]], str | None]
 ) -> Iterator[tuple[Span, str]]:
-    """From when to when an order that is not cancelled shows something."""
+    """Yield the periods in which an order shows a value and is not cancelled."""
     begin, value = history[0].at, None
     for seen in history:
         now = None if seen.is_cancelled else shown(seen.order)
@@ -112,14 +111,14 @@ def _stage_before_parcels(order: dict[str, Any]) -> str | None:
 
 
 def _stage_of_parcels(order: dict[str, Any]) -> str | None:
-    """What was set by hand and still stands there, and since when."""
+    """Return the status that was set by hand and is still shown, and since when."""
     latest = [parcel["latest_status"] for parcel in order["fulfillments"]]
     shown = (f"{s['label']} {s['datetime']}" for s in latest if s["label"] in dict(STAGES))
     return next(shown, None)
 
 
 def _whole_order(order: dict[str, Any]) -> str | None:
-    """Whether there is a parcel for each line of the order, and all have arrived."""
+    """Return `delivered` if each line of the order is in a parcel, and all have arrived."""
     lines = {item["id"] for parcel in order["fulfillments"] for item in parcel["line_items"]}
     statuses = {parcel["shipment_status"] for parcel in order["fulfillments"]}
     is_whole = len(lines) == order["line_item_count"] and statuses == {"delivered"}
@@ -136,36 +135,38 @@ def _exception(order: dict[str, Any], parcel: int) -> str | None:
     return None if arrived else _field(order, parcel, "exception_status")
 
 
-# The rules about notices: each names what breaks it
+# Rules about notices: each returns the problems that it finds
 
 
-def told_too_often(told: Iterable[Told], due: Iterable[Due]) -> list[str]:
-    """Each notice once; a reminder as often as its rule says."""
+def sent_too_often(received: Iterable[ReceivedNotice], due: Iterable[Due]) -> list[str]:
+    """Each notice is sent once, a reminder as often as its rule says."""
     allowed = {one.notice: one.times for one in due}
-    counts = Counter(one.notice for one in told)
+    counts = Counter(one.notice for one in received)
     return [
-        f"{notice} was told {count} times"
+        f"{notice} was sent {count} times"
         for notice, count in counts.items()
         if count > allowed.get(notice, 1)
     ]
 
 
-def told_without_reason(told: Iterable[Told], due: Iterable[Due], runs: Sequence[Run]) -> list[str]:
-    """No notice but in its time: what a run read since it began must have been a reason for it."""
+def sent_without_reason(
+    received: Iterable[ReceivedNotice], due: Iterable[Due], runs: Sequence[Run]
+) -> list[str]:
+    """Each notice is sent in its period: its reason was true at some time of the run."""
     spans = {one.notice: one.spans for one in due}
     begins = _Begins(runs)
     return [
-        f"{one.notice} was told at {one.at}, in the times {spans.get(one.notice, 'of none')}"
-        for one in told
+        f"{one.notice} was sent at {one.at}, in the times {spans.get(one.notice, 'of none')}"
+        for one in received
         if not any(
-            span.begin - _A_MOMENT <= one.at and begins.before(one.at) <= span.end + _A_MOMENT
+            span.begin - _TOLERANCE <= one.at and begins.before(one.at) <= span.end + _TOLERANCE
             for span in spans.get(one.notice, ())
         )
     ]
 
 
 class _Begins:
-    """When the run began in which something happened; of several, the first."""
+    """The beginning of the run in which a notice was sent; of several, the first."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._runs = sorted(runs, key=lambda run: run.begin)
@@ -174,23 +175,26 @@ class _Begins:
         return min((run.begin for run in self._runs if run.begin <= at <= run.end), default=at)
 
 
-def reminded_too_soon(told: Iterable[Told], due: Iterable[Due]) -> list[str]:
-    """No reminder before its time."""
+def reminded_too_soon(received: Iterable[ReceivedNotice], due: Iterable[Due]) -> list[str]:
+    """No reminder is sent too early."""
     every = {one.notice: one.every for one in due}
     return [
-        f"{notice} was told at {first} and again at {second}"
-        for notice, some in _times_of(told).items()
+        f"{notice} was sent at {first} and again at {second}"
+        for notice, some in _times_of(received).items()
         for first, second in pairwise(some)
-        if second - first < every.get(notice, timedelta(0)) - _EARLY
+        if second - first < every.get(notice, timedelta(0)) - _EARLIEST
     ]
 
 
-def not_told(
-    due: Iterable[Due], told: Iterable[Told], runs: Sequence[Run], unreachable: Collection[int] = ()
+def not_sent(
+    due: Iterable[Due],
+    received: Iterable[ReceivedNotice],
+    runs: Sequence[Run],
+    unreachable: Collection[int] = (),
 ) -> list[str]:
-    """None missing: the first run that could tell a notice has told it, or said what is left."""
-    times = _times_of(told)
-    later = _LaterStages(told)
+    """No notice is missing: the first responsible run sent it, or reported the order as left."""
+    times = _times_of(received)
+    later = _LaterStages(received)
     ordered = sorted(runs, key=lambda run: run.end)
     return [
         problem
@@ -199,15 +203,15 @@ def not_told(
         for problem in _missed(
             one,
             times[one.notice],
-            [run for run in ordered if run.answers_for(one.notice)],
+            [run for run in ordered if run.must_have_sent(one.notice)],
             later,
         )
     ]
 
 
-def _times_of(told: Iterable[Told]) -> dict[Notice, list[datetime]]:
+def _times_of(received: Iterable[ReceivedNotice]) -> dict[Notice, list[datetime]]:
     times: dict[Notice, list[datetime]] = defaultdict(list)
-    for one in sorted(told, key=lambda one: one.at):
+    for one in sorted(received, key=lambda one: one.at):
         times[one.notice].append(one.at)
     return times
 
@@ -216,32 +220,33 @@ def _missed(
     one: Due, times: Sequence[datetime], runs: Iterable[Run], later: "_LaterStages"
 ) -> Iterator[str]:
     for run in runs:
-        whole = [s for s in one.spans if s.begin + _A_MOMENT <= run.begin and run.end <= s.end]
+        whole = [s for s in one.spans if s.begin + _TOLERANCE <= run.begin and run.end <= s.end]
         known = [time for time in times if time <= run.end]
         is_next = not known or run.begin - max(known) >= one.every > timedelta(0)
-        if whole and len(known) < one.times and is_next and not later.told(one.notice, run.end):
-            yield f"{one.notice} was not told by {run.name} of {run.begin}, due in {whole[0]}"
+        if whole and len(known) < one.times and is_next and not later.sent(one.notice, run.end):
+            yield f"{one.notice} was not sent by {run.name} of {run.begin}, due in {whole[0]}"
             return
 
 
 class _LaterStages:
-    """What was told of a parcel that comes after something."""
+    """The notices about later stages of a parcel."""
 
-    def __init__(self, told: Iterable[Told]) -> None:
-        self._told: dict[int, list[Told]] = defaultdict(list)
-        for one in told:
+    def __init__(self, received: Iterable[ReceivedNotice]) -> None:
+        self._received: dict[int, list[ReceivedNotice]] = defaultdict(list)
+        for one in received:
             if one.notice.about in LADDER:
-                self._told[one.notice.parcel].append(one)
+                self._received[one.notice.parcel].append(one)
 
-    def told(self, notice: Notice, by: datetime) -> bool:
-        """Whether something later was told of the same parcel."""
+    def sent(self, notice: Notice, by: datetime) -> bool:
+        """Whether a notice of a later stage was sent about the same parcel."""
         return any(
-            one.at <= by and _comes_before(notice, one.notice) for one in self._told[notice.parcel]
+            one.at <= by and _comes_before(notice, one.notice)
+            for one in self._received[notice.parcel]
         )
 
 
 def _comes_before(notice: Notice, other: Notice) -> bool:
-    """Whether what is told of a parcel is of an earlier stage than something else."""
+    """Whether a notice is about an earlier stage of the same parcel than another."""
     if notice.parcel == WHOLE_ORDER or notice.parcel != other.parcel or other.about not in LADDER:
         return False
     if notice.about in LADDER:
@@ -249,13 +254,13 @@ def _comes_before(notice: Notice, other: Notice) -> bool:
     return other.about == "delivered"
 
 
-def earlier_stage_after_later(told: Iterable[Told]) -> list[str]:
-    """No notice of an earlier stage after one of a later stage, by whatever rule or channel."""
-    by_parcel: dict[int, list[Told]] = defaultdict(list)
-    for one in sorted(told, key=lambda one: one.at):
+def earlier_stage_after_later(received: Iterable[ReceivedNotice]) -> list[str]:
+    """No notice of an earlier stage follows one of a later stage, across rules and channels."""
+    by_parcel: dict[int, list[ReceivedNotice]] = defaultdict(list)
+    for one in sorted(received, key=lambda one: one.at):
         by_parcel[one.notice.parcel].append(one)
     return [
-        f"{after.notice} was told at {after.at}, after {before.notice}"
+        f"{after.notice} was sent at {after.at}, after {before.notice}"
         for some in by_parcel.values()
         for place, before in enumerate(some)
         for after in some[place + 1 :]
@@ -263,34 +268,34 @@ def earlier_stage_after_later(told: Iterable[Told]) -> list[str]:
     ]
 
 
-def told_to_cancelled(
-    told: Iterable[Told], history: Mapping[int, History], runs: Sequence[Run]
+def sent_to_cancelled(
+    received: Iterable[ReceivedNotice], history: Mapping[int, History], runs: Sequence[Run]
 ) -> list[str]:
-    """None to an order that was cancelled before the run began."""
+    """No notice is about an order that was cancelled before the run began."""
     begins = _Begins(runs)
     offenders = []
-    for one in told:
+    for one in received:
         cancelled_at = next(
             (seen.at for seen in history[one.notice.order_id] if seen.is_cancelled), None
         )
         if cancelled_at and cancelled_at < begins.before(one.at):
-            offenders.append(f"{one.notice} was told at {one.at}, cancelled at {cancelled_at}")
+            offenders.append(f"{one.notice} was sent at {one.at}, cancelled at {cancelled_at}")
     return offenders
 
 
-def told_to_others(told: Iterable[Told], history: Mapping[int, History]) -> list[str]:
-    """Each email to the order's own customer."""
+def sent_to_others(received: Iterable[ReceivedNotice], history: Mapping[int, History]) -> list[str]:
+    """Each email goes to the order's customer."""
     return [
-        f"{one.notice} was told to {one.to}"
-        for one in told
+        f"{one.notice} was sent to {one.to}"
+        for one in received
         if one.to and one.to != history[one.notice.order_id][0].order["order_email"]
     ]
 
 
-def too_many_a_day(told: Iterable[Told], most: int = 3) -> list[str]:
+def too_many_a_day(received: Iterable[ReceivedNotice], most: int = 3) -> list[str]:
     """No address gets more than a few messages a day."""
     messages: dict[tuple[str, date], set[int]] = defaultdict(set)
-    for one in told:
+    for one in received:
         if one.to:
             messages[one.to, one.at.date()].add(one.message)
     return [
@@ -300,14 +305,16 @@ def too_many_a_day(told: Iterable[Told], most: int = 3) -> list[str]:
     ]
 
 
-def team_not_told(due: Iterable[Due], digests: Sequence[Digest], runs: Iterable[Run]) -> list[str]:
-    """The first digest after an exception or a delay began calls the order new."""
-    telling = sorted((run for run in runs if run.team_is_told), key=lambda run: run.end)
-    for_the_team = [one for one in due if one.notice.rule in {"lost", "late", "waiting"}]
+def missing_in_digests(
+    due: Iterable[Due], digests: Sequence[Digest], runs: Iterable[Run]
+) -> list[str]:
+    """The first digest after an exception or delay began marks the order as new."""
+    with_digest = sorted((run for run in runs if run.sends_digest), key=lambda run: run.end)
+    reported_to_team = [one for one in due if one.notice.rule in {"lost", "late", "waiting"}]
     return [
-        f"the team was not told of {one.notice} by {run.name} of {run.begin}"
-        for one in for_the_team
-        for run in _first(telling, one)
+        f"no digest contained {one.notice} by {run.name} of {run.begin}"
+        for one in reported_to_team
+        for run in _first(with_digest, one)
         if not any(
             digest.at <= run.end and one.notice.order_id in digest.new
             for digest in digests
@@ -317,31 +324,31 @@ def team_not_told(due: Iterable[Due], digests: Sequence[Digest], runs: Iterable[
 
 
 def _first(runs: Iterable[Run], one: Due) -> list[Run]:
-    """The first run that had to tell the team of something."""
+    """Return the first run that had to report a condition to the team."""
     order_id = one.notice.order_id
     return [
         run
         for run in runs
         if order_id in run.orders - run.left
-        and any(s.begin + _A_MOMENT <= run.begin and run.end <= s.end for s in one.spans)
+        and any(s.begin + _TOLERANCE <= run.begin and run.end <= s.end for s in one.spans)
     ][:1]
 
 
-# The rules about statuses that are written
+# Rules about status updates
 
 
-def written_against_the_rules(
-    written: Iterable[Written], tags: Mapping[int, Collection[str]]
+def invalid_updates(
+    updates: Iterable[StatusUpdate], tags: Mapping[int, Collection[str]]
 ) -> list[str]:
-    """A stage is for orders made to order, old enough, not sent, not cancelled; and never back."""
+    """Stages are set on orders made to order, old enough, not shipped or cancelled, in order."""
     return [
         f"order {one.before.order['order_id']} was set to {one.status} at {one.at}: {problem}"
-        for one in written
+        for one in updates
         for problem in _problems(one, tags[one.before.order["order_id"]])
     ]
 
 
-def _problems(one: Written, tags: Collection[str]) -> Iterator[str]:
+def _problems(one: StatusUpdate, tags: Collection[str]) -> Iterator[str]:
     order = one.before.order
     places = {stage.casefold(): place for place, (stage, _) in enumerate(STAGES)}
     shown = order["statuses"][0].casefold() if order["statuses"] else ""
@@ -349,7 +356,7 @@ def _problems(one: Written, tags: Collection[str]) -> Iterator[str]:
     if MADE_TO_ORDER not in tags:
         yield "it is not made to order"
     if order["fulfillments"]:
-        yield "it was sent"
+        yield "it was shipped"
     if one.before.is_cancelled:
         yield "it is cancelled"
     if one.status not in places:
@@ -361,20 +368,20 @@ def _problems(one: Written, tags: Collection[str]) -> Iterator[str]:
         yield f"it was {shown}"
 
 
-def not_written(
+def missing_updates(
     history: Mapping[int, History], tags: Mapping[int, Collection[str]], runs: Iterable[Run]
 ) -> list[str]:
-    """After each run what is made shows its stage, and what was sent is the carrier's."""
+    """After each run an order shows its stage, or is updated by the carrier if it shipped."""
     return [
         f"order {order_id} {problem} after {run.name} of {run.begin}"
         for run in runs
         for order_id in sorted(run.orders - run.left)
         if not run.failed and MADE_TO_ORDER in tags[order_id]
-        for problem in _unwritten(history[order_id], run)
+        for problem in _missing_update(history[order_id], run)
     ]
 
 
-def _unwritten(history: History, run: Run) -> Iterator[str]:
+def _missing_update(history: History, run: Run) -> Iterator[str]:
     before, after = _as_of(history, run.begin), _as_of(history, run.end)
     order = after.order
     stages = [
@@ -388,18 +395,18 @@ def _unwritten(history: History, run: Run) -> Iterator[str]:
     if not order["fulfillments"]:
         if stages and order["statuses"] != stages[-1:]:
             yield f"shows {order['statuses']}, not {stages[-1]}"
-    elif _is_sent(before.order) and not order["automatic_carrier_updates"]:
+    elif _has_shipped(before.order) and not order["automatic_carrier_updates"]:
         yield "is not updated by the carrier"
 
 
-def _is_sent(order: dict[str, Any]) -> bool:
-    """Whether all of it was sent, and none has arrived."""
+def _has_shipped(order: dict[str, Any]) -> bool:
+    """Whether all parcels have shipped, and none is delivered."""
     lines = {item["id"] for parcel in order["fulfillments"] for item in parcel["line_items"]}
     statuses = {parcel["shipment_status"] for parcel in order["fulfillments"]}
     return len(lines) == order["line_item_count"] and "delivered" not in statuses
 
 
-def _as_of(history: History, time: datetime) -> Seen:
+def _as_of(history: History, time: datetime) -> Snapshot:
     place = bisect_right([seen.at for seen in history], time)
     return history[max(0, place - 1)]
 

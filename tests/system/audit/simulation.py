@@ -1,4 +1,4 @@
-"""A shop's weeks: flows run by schedule, by events and at the same time, while much goes wrong."""
+"""The flow runs of a shop's weeks: scheduled, started by events, and concurrent."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -44,12 +44,12 @@ from prefect_tracktor.sources import EventOrders
 from tests.support.http_service import HttpService
 from tests.system.audit.records import (
     Notice,
+    ReceivedNotice,
     Run,
-    Told,
     mail_of,
+    notices_by_mail,
+    notices_by_post,
     post_of,
-    told_by_mail,
-    told_by_post,
 )
 from tests.system.audit.rules import (
     DAY,
@@ -68,7 +68,7 @@ _LADDER = ["status:in_transit", "status:out_for_delivery", "status:delivered"]
 
 
 def rules_for(address: str) -> list[NotificationRule]:
-    """What customers are told by email, and what a service is told."""
+    """Return the rules for emails to customers and for posts to a service."""
 
     def mail(name: str, *when: str, **fields: Any) -> NotificationRule:
         template = EmailTemplate(subject=name, text=mail_of(name), html="<p>-</p>")
@@ -129,11 +129,11 @@ class Simulation:
         self._events_since = _real_now()
 
     def advance(self, until: datetime) -> None:
-        """Let the shop live until then."""
+        """Move the shop and its clock to a time."""
         self.world.advance(until, self.clock.move_to)
 
     def watch(self, *, everything: bool = False) -> Any:
-        """The scheduled run over the whole shop."""
+        """Run the scheduled scan of the whole shop."""
         orders, placed = self._all_orders()
         export = ExportFiles(folder=str(self.folder)) if everything else None
         return self._run(
@@ -154,7 +154,7 @@ class Simulation:
         )
 
     def notify_in_dry_run(self) -> Any:
-        """What reading the shop for customers alone takes."""
+        """Read the shop for notices to customers alone."""
         orders, _ = self._all_orders()
         return notify_customers(
             self.credentials,
@@ -166,8 +166,8 @@ class Simulation:
             reading=self._reading,
         )
 
-    def notify_named(self) -> Any:
-        """The run that reads only what events have named since the last one."""
+    def notify_from_events(self) -> Any:
+        """Run over the orders that events have named since the last such run."""
         source = EventOrders(since=self._events_since, account=self.credentials.account)
         self._events_since = _real_now()
         rules = [rule for rule in self.rules if not rule.tags]
@@ -186,7 +186,7 @@ class Simulation:
         )
 
     def notify_each(self, some: Iterable[tuple[int, str]]) -> None:
-        """A run for each of some parcels, as webhooks start them."""
+        """Run for each of some parcels, as webhooks start it."""
         [template] = [rule.template for rule in self.rules if rule.name == "status"]
         for parcel, status in some:
             self._run(
@@ -204,8 +204,8 @@ class Simulation:
                 ),
             )
 
-    def make(self) -> Any:
-        """The scheduled run that moves orders through production."""
+    def advance_statuses(self) -> Any:
+        """Run the scheduled flow that advances custom statuses."""
         orders, placed = self._all_orders(tag=MADE_TO_ORDER)
         placed = {one for one in placed if MADE_TO_ORDER in self.world.tags[one]}
         stages = [StatusStage(stage, age / DAY) for stage, age in STAGES]
@@ -218,28 +218,28 @@ class Simulation:
             ),
         )
 
-    def all_at_once(self, until: datetime, pause: Callable[[], object]) -> None:
-        """Runs of the schedule and of events at the same time, while parcels move on."""
+    def run_concurrently(self, until: datetime, pause: Callable[[], object]) -> None:
+        """Run the scheduled flow and that for events concurrently, while parcels move on."""
         with ThreadPoolExecutor(3) as threads:
-            jobs = [self.watch, self.notify_named, lambda: self.world.catch_up(until, pause)]
+            jobs = [self.watch, self.notify_from_events, lambda: self.world.catch_up(until, pause)]
             for future in [threads.submit(copy_context().run, job) for job in jobs]:
                 future.result()
 
-    def clear_up(self) -> None:
-        """What a person does about open claims: look at the servers' records, and say so."""
-        taken = Counter(one.notice for one in self.told())
+    def resolve_claims(self) -> None:
+        """Confirm or clear open claims by the servers' records, as a person does."""
+        accepted = Counter(one.notice for one in self.received())
         for claim in self.ledger.uncertain(older_than=timedelta(0)):
             reason, _, number = claim.key.reason.partition("#")
             rule, *_, about = reason.split(":")
             about = {"cutting": "Cutting", "sewing": "Sewing"}.get(about, about)
             notice = Notice(rule, claim.key.order_id, claim.key.fulfillment_id, about)
-            is_taken = taken[notice] >= int(number or 1)
-            act = self.ledger.confirm_uncertain if is_taken else self.ledger.clear_uncertain
+            is_accepted = accepted[notice] >= int(number or 1)
+            act = self.ledger.confirm_uncertain if is_accepted else self.ledger.clear_uncertain
             self.cleared += act([claim.key], older_than=timedelta(0))
 
-    def told(self) -> list[Told]:
-        """What the servers' own records say."""
-        by_mail, by_post = told_by_mail(self.mail.messages), told_by_post(self.service.posted)
+    def received(self) -> list[ReceivedNotice]:
+        """Return the notices in the servers' records."""
+        by_mail, by_post = notices_by_mail(self.mail.messages), notices_by_post(self.service.posted)
         return [*by_mail, *by_post]
 
     def _all_orders(self, **options: Any) -> tuple[ShopifyOrders, set[int]]:
@@ -268,7 +268,7 @@ class Simulation:
             report = incomplete.report
         except TracktorError as error:
             failed, report = True, error
-        self.world.look()
+        self.world.record_changes()
         parts = list(_parts(report))
         digest = report.digest if isinstance(report, WatchReport) else None
         read = {one for part in parts for one in part.read}
@@ -288,13 +288,13 @@ class Simulation:
 
 
 def _parts(report: object) -> Iterator[RunReport]:
-    """What a run says about customers, or statuses."""
+    """Yield the part of a report about customers or statuses."""
     part = report.customers if isinstance(report, WatchReport) else report
     if isinstance(part, RunReport):
         yield part
 
 
 def _real_now() -> datetime:
-    """What Prefect's server, which lives in the present, takes for now."""
+    """Return the time of Prefect's server, which has the real clock."""
     now: datetime = time_machine.escape_hatch.datetime.datetime.now(UTC)
     return now

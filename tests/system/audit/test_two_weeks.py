@@ -1,7 +1,7 @@
-"""Two weeks of a shop of 2,000 orders, and what became of every notice and status.
+"""Two weeks of a shop of 2,000 orders, and an audit of every notice and status.
 
-Flows run by schedule, by events and at the same time; Tracktor, the mail server and the service
-that takes requests fail now and then. The audit then goes through their own records.
+Flows run on schedules, from events and concurrently. Tracktor, the mail server and the service of
+the channels fail now and then. The audit then checks the servers' records.
 """
 
 import os
@@ -35,7 +35,7 @@ from tests.support.http_service import HttpService, Instead
 from tests.support.mailers import mailer_of
 from tests.support.webhooks import TOKEN, Listening, listening, queue
 from tests.system.audit import rules
-from tests.system.audit.records import Due, Told, digests
+from tests.system.audit.records import Due, ReceivedNotice, digests
 from tests.system.audit.simulation import Simulation
 from tests.system.audit.world import World
 
@@ -45,14 +45,14 @@ pytestmark = [pytest.mark.audit, pytest.mark.usefixtures("prefect_api")]
 
 ORDERS = int(os.environ.get("TRACKTOR_AUDIT_ORDERS", "2000"))
 DAYS = int(os.environ.get("TRACKTOR_AUDIT_DAYS", "14"))
-# the shop has orders already when it begins
+# the shop has orders before the first day
 PLACED_BEFORE = timedelta(days=6)
 HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
 def start() -> datetime:
-    """In the future, so that the process's clock never goes back, and at midnight."""
+    """Return a midnight in the future, so that the process's clock never goes back."""
     return (datetime.now(UTC) + timedelta(days=1)).replace(
         hour=0, minute=0, second=0, microsecond=0
     )
@@ -75,7 +75,7 @@ def weeks(
     listening: Listening,
     tmp_path: Path,
 ) -> Iterator[Simulation]:
-    """The simulation, before its first day."""
+    """Set up the simulation, before its first day."""
     with (
         time_machine.travel(start - PLACED_BEFORE - HOUR) as clock,
         MailServer() as mail,
@@ -88,7 +88,7 @@ def weeks(
         chance = Random(1)
         for order_id in tracktor.shop.order_ids:
             seconds = chance.randrange(int((PLACED_BEFORE + timedelta(days=DAYS)).total_seconds()))
-            world.tell_story(order_id, start - PLACED_BEFORE + timedelta(seconds=seconds))
+            world.plan_order(order_id, start - PLACED_BEFORE + timedelta(seconds=seconds))
         ledger = NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
         yield Simulation(
             world,
@@ -113,116 +113,114 @@ Outage = Callable[[Simulation], AbstractContextManager[object]]
 
 
 @contextmanager
-def tracktor_is_away(weeks: Simulation) -> Iterator[None]:
-    """Nothing can be read."""
+def tracktor_fails(weeks: Simulation) -> Iterator[None]:
+    """Make every call to Tracktor fail."""
     usual, weeks.world.sandbox.faults = weeks.world.sandbox.faults, Faults(server_error=1)
     yield
     weeks.world.sandbox.faults = usual
 
 
 @contextmanager
-def service_is_away(weeks: Simulation) -> Iterator[None]:
-    """The service takes no request."""
+def service_fails(weeks: Simulation) -> Iterator[None]:
+    """Make the service refuse every request."""
     usual, weeks.service.every = weeks.service.every, {1: Instead(503)}
     yield
     weeks.service.every = usual
 
 
 @contextmanager
-def mail_is_refused(weeks: Simulation) -> Iterator[None]:
-    """The mail server takes no message from the shop."""
+def sender_is_refused(weeks: Simulation) -> Iterator[None]:
+    """Make the mail server refuse the shop as sender."""
     usual = weeks.mail.faults
     weeks.mail.faults = usual.model_copy(update={"sender_refused": True})
     yield
     weeks.mail.faults = usual
 
 
-OUTAGES: dict[int, Outage] = {1: mail_is_refused, 3: service_is_away, 5: tracktor_is_away}
+OUTAGES: dict[int, Outage] = {1: sender_is_refused, 3: service_fails, 5: tracktor_fails}
 
 
-def live_a_day(weeks: Simulation, midnight: datetime, outage: Outage = nullcontext) -> None:
-    """What is scheduled, what events start, and what a person does."""
+def run_a_day(weeks: Simulation, midnight: datetime, outage: Outage = nullcontext) -> None:
+    """Run the scheduled flows and those that events start, and resolve claims as a person does."""
     weeks.advance(midnight + 7 * HOUR)
-    weeks.make()
+    weeks.advance_statuses()
     weeks.advance(midnight + 8 * HOUR)
     with outage(weeks):
         weeks.watch(everything=True)
     weeks.advance(midnight + 9 * HOUR)
-    weeks.clear_up()
+    weeks.resolve_claims()
     weeks.advance(midnight + 12 * HOUR)
-    weeks.notify_named()
+    weeks.notify_from_events()
     weeks.notify_each(latest_parcels(weeks))
     weeks.advance(midnight + 15 * HOUR)
-    weeks.make()
+    weeks.advance_statuses()
     weeks.advance(midnight + 18 * HOUR)
-    weeks.all_at_once(midnight + 19 * HOUR, lambda: time.sleep(0.02))
+    weeks.run_concurrently(midnight + 19 * HOUR, lambda: time.sleep(0.02))
     weeks.advance(midnight + 22 * HOUR)
-    weeks.notify_named()
+    weeks.notify_from_events()
 
 
 def latest_parcels(weeks: Simulation) -> list[tuple[int, str]]:
-    """Some that a webhook has just told of."""
+    """Return the parcels of the latest webhook deliveries."""
     deliveries = weeks.world.sandbox.deliveries[-3:]
     return [(one.fulfillment_id, one.status_key) for one in deliveries if one.fulfillment_id]
 
 
-def test_every_notice_and_status_of_two_weeks_is_right(
+def test_all_notices_and_statuses_of_two_weeks_are_correct(
     weeks: Simulation, start: datetime, pytestconfig: pytest.Config
 ) -> None:
     world, sandbox = weeks.world, weeks.world.sandbox
     addresses = {i: str(sandbox.shop.order(i)["order_email"]) for i in sandbox.shop.order_ids}
     refused, deferred = (
-        some_of(addresses.values(), one_in=100),
-        some_of(addresses.values(), one_in=30),
+        sample_of(addresses.values(), one_in=100),
+        sample_of(addresses.values(), one_in=30),
     )
     unreachable = {order_id for order_id, address in addresses.items() if address in refused}
-    let_things_go_wrong(weeks, refused, deferred - refused)
+    inject_faults(weeks, refused, deferred - refused)
     for number in range(DAYS):
-        live_a_day(weeks, start + timedelta(days=number), OUTAGES.get(number, nullcontext))
-    let_all_be_well(weeks, refused)
-    weeks.clear_up()
+        run_a_day(weeks, start + timedelta(days=number), OUTAGES.get(number, nullcontext))
+    remove_faults(weeks, refused)
+    weeks.resolve_claims()
     weeks.watch()
 
-    told, due = weeks.told(), all_due(weeks)
+    received, due = weeks.received(), all_due(weeks)
     made = [run for run in weeks.runs if run.name == "advance_custom_statuses"]
     team = list(digests(weeks.mail.messages))
-    pytestconfig.get_terminal_writer().line(f"\n{figures(weeks, told)}")
+    pytestconfig.get_terminal_writer().line(f"\n{figures(weeks, received)}")
     assert (
         problems(
             {
-                "told too often": rules.told_too_often(told, due),
-                "told without a reason": rules.told_without_reason(told, due, weeks.runs),
-                "reminded too soon": rules.reminded_too_soon(told, due),
-                "not told": rules.not_told(due, told, weeks.runs, unreachable),
-                "an earlier stage after a later one": rules.earlier_stage_after_later(told),
-                "told although cancelled": rules.told_to_cancelled(told, world.history, weeks.runs),
-                "told to others": rules.told_to_others(told, world.history),
-                "too many a day": rules.too_many_a_day(told),
-                "not told to the team": rules.team_not_told(due, team, weeks.runs),
-                "written against the rules": rules.written_against_the_rules(
-                    world.written, world.tags
+                "sent too often": rules.sent_too_often(received, due),
+                "sent without a reason": rules.sent_without_reason(received, due, weeks.runs),
+                "reminded too soon": rules.reminded_too_soon(received, due),
+                "not sent": rules.not_sent(due, received, weeks.runs, unreachable),
+                "an earlier stage after a later one": rules.earlier_stage_after_later(received),
+                "sent although cancelled": rules.sent_to_cancelled(
+                    received, world.history, weeks.runs
                 ),
-                "not written": rules.not_written(world.history, world.tags, made),
+                "sent to others": rules.sent_to_others(received, world.history),
+                "too many a day": rules.too_many_a_day(received),
+                "missing in digests": rules.missing_in_digests(due, team, weeks.runs),
+                "invalid status updates": rules.invalid_updates(world.updates, world.tags),
+                "missing status updates": rules.missing_updates(world.history, world.tags, made),
             }
         )
         == {}
     )
-    assert {one.notice.rule for one in told} == rules.BY_MAIL | rules.BY_POST
-    assert {one.status for one in world.written} == {stage.casefold() for stage, _ in rules.STAGES}
+    assert {one.notice.rule for one in received} == rules.BY_MAIL | rules.BY_POST
+    assert {one.status for one in world.updates} == {stage.casefold() for stage, _ in rules.STAGES}
     assert sandbox.faults_met
     assert calls_of(weeks, weeks.watch) <= 1.1 * calls_of(weeks, weeks.notify_in_dry_run)
 
 
-def some_of(addresses: Iterable[str], *, one_in: int) -> frozenset[str]:
-    """Some of the customers."""
+def sample_of(addresses: Iterable[str], *, one_in: int) -> frozenset[str]:
+    """Return a sample of the customers."""
     of_all = sorted(set(addresses))
     return frozenset(Random(one_in).sample(of_all, len(of_all) // one_in))
 
 
-def let_things_go_wrong(
-    weeks: Simulation, refused: frozenset[str], deferred: frozenset[str]
-) -> None:
-    """What fails on each of the days."""
+def inject_faults(weeks: Simulation, refused: frozenset[str], deferred: frozenset[str]) -> None:
+    """Inject the faults of all days."""
     weeks.mail.faults = MailFaults(
         refused=refused, deferred=deferred, drop_every=97, drop_in_data=331, drop_after_data=277
     )
@@ -237,15 +235,15 @@ def let_things_go_wrong(
     )
 
 
-def let_all_be_well(weeks: Simulation, refused: frozenset[str]) -> None:
-    """Nothing fails any more; addresses that do not exist still do not."""
+def remove_faults(weeks: Simulation, refused: frozenset[str]) -> None:
+    """Remove all faults but the addresses that do not exist."""
     weeks.mail.faults = MailFaults(refused=refused)
     weeks.service.every = {}
     weeks.world.sandbox.faults = Faults()
 
 
 def all_due(weeks: Simulation) -> list[Due]:
-    """What was due at any time."""
+    """Return the notices that were due at any time."""
     return [
         due
         for order_id, history in weeks.world.history.items()
@@ -254,29 +252,29 @@ def all_due(weeks: Simulation) -> list[Due]:
 
 
 def problems(found: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The first of each kind, with how many there are."""
+    """Return the first problems of each kind, with their number."""
     return {name: [f"{len(some)}:", *some[:5]] for name, some in found.items() if some}
 
 
 def calls_of(weeks: Simulation, flow: Callable[[], object]) -> int:
-    """How many calls a run makes of Tracktor."""
+    """Count the calls to Tracktor in a run."""
     weeks.world.sandbox.reset_calls()
     flow()
     return sum(not path.startswith("admin/") for _, path in weeks.world.sandbox.calls)
 
 
-def figures(weeks: Simulation, told: Sequence[Told]) -> str:
-    """How much there was to be right or wrong."""
+def figures(weeks: Simulation, received: Sequence[ReceivedNotice]) -> str:
+    """Summarize the simulation in numbers."""
     counts = {
         "orders": len(weeks.world.history),
         "runs": len(weeks.runs),
         **Counter(run.name for run in weeks.runs),
         "runs that left something": sum(bool(run.left) or run.failed for run in weeks.runs),
         "open claims that a person cleared": weeks.cleared,
-        "notices": len(told),
-        **Counter(f"notices of {one.notice.rule}" for one in told),
-        "messages": len({one.message for one in told}),
-        "statuses written": len(weeks.world.written),
+        "notices": len(received),
+        **Counter(f"notices of {one.notice.rule}" for one in received),
+        "messages": len({one.message for one in received}),
+        "status updates": len(weeks.world.updates),
         "cancelled": sum(history[-1].is_cancelled for history in weeks.world.history.values()),
         **weeks.world.sandbox.faults_met,
     }

@@ -1,7 +1,7 @@
-"""A shop that lives for some weeks: orders are placed, made, sent, cancelled, and carried.
+"""Simulated weeks of a shop: orders are placed, made, shipped, cancelled and delivered.
 
-It moves in the time of the process's clock, and keeps what the shop showed of each order, from when
-on: the records that the audit compares with.
+The shop follows the process's clock, and records a snapshot of each order whenever it changes: the
+audit compares them with the notices.
 """
 
 import heapq
@@ -19,7 +19,7 @@ from prefect_tracktor.sandbox import Sandbox
 
 MADE_TO_ORDER = "made"
 VIP = "VIP"
-_PARCEL_IDS_ARE_APART = 4_500
+_PARCEL_ID_STEP = 4_500
 _EXCEPTIONS = ("expired", "exception", "undelivered", "pending", "not_found")
 _TRY_AGAIN = timedelta(hours=6)
 
@@ -27,8 +27,8 @@ Step = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the shop shows of an order from a time on; what Shopify knows stands beside it."""
+class Snapshot:
+    """An order as the shop shows it from a time on, and whether Shopify has it as cancelled."""
 
     at: datetime
     order: dict[str, Any]
@@ -36,40 +36,40 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A status that was set through the API, and how the order was before."""
+class StatusUpdate:
+    """A status that was set through the API, and the order before."""
 
     at: datetime
     status: str
-    before: Seen
+    before: Snapshot
 
 
 @dataclass
 class World:
-    """A sandbox's shop, with what is still to happen in it, and what has happened."""
+    """A sandbox's shop, with its planned events and its history."""
 
     sandbox: Sandbox
     seed: int = 1
-    history: dict[int, list[Seen]] = field(default_factory=lambda: defaultdict(list))
-    written: list[Written] = field(default_factory=list)
+    history: dict[int, list[Snapshot]] = field(default_factory=lambda: defaultdict(list))
+    updates: list[StatusUpdate] = field(default_factory=list)
     tags: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._steps: list[tuple[datetime, int, Step]] = []
-        self._numbers = count()
+        self._tie_breakers = count()
         self._cancelled: set[int] = set()
         self._own = threading.local()
         self._lock = threading.Lock()
         self.sandbox.shop.add_listener(
-            lambda changed: self._see_change(changed.order, changed.status_key)
+            lambda changed: self._on_change(changed.order, changed.status_key)
         )
 
     def placed_by(self, time: datetime) -> set[int]:
-        """The orders that there are at a time."""
+        """Return the orders placed until a time."""
         return {order_id for order_id, seen in self.history.items() if seen[0].at <= time}
 
-    def tell_story(self, order_id: int, placed_at: datetime) -> None:
-        """Make up what will happen to an order."""
+    def plan_order(self, order_id: int, placed_at: datetime) -> None:
+        """Plan the events of an order."""
         random = Random(f"{self.seed}/{order_id}")
         order = self.sandbox.shop.order(order_id)
         [drawn] = order["fulfillments"]
@@ -87,23 +87,23 @@ class World:
             "automatic_carrier_updates": not made,
         }
         self.sandbox.shop.replace(order)
-        self._plan(placed_at, partial(self._see, order_id))
+        self._plan(placed_at, partial(self._record, order_id))
         if random.random() < 0.04:
             cancelled_at = placed_at + _hours(random, 1, 144)
             self._plan(cancelled_at, partial(self._cancel, order_id))
         if random.random() < 0.03:
-            return  # it is never sent
+            return  # it is never shipped
         sent_at = placed_at + (_hours(random, 84, 160) if made else _hours(random, 6, 40))
         parts = 2 if random.random() < 0.2 and order["line_item_count"] > 1 else 1
         for number in range(parts):
             parcel = _part(drawn, number, parts)
             self._plan(sent_at, partial(self._send, order_id, parcel))
-            for time, move in self._way(parcel["fulfillment_id"], sent_at, random):
+            for time, move in self._carrier_steps(parcel["fulfillment_id"], sent_at, random):
                 self._plan(time, move)
             sent_at += _hours(random, 0, 60 if random.random() < 0.7 else 200)
 
     def advance(self, until: datetime, move_clock: Callable[[datetime], None]) -> None:
-        """Let time pass."""
+        """Move the clock, and run the events in between."""
         for time, step in self._due(until):
             if time > datetime.now(UTC):
                 move_clock(time)
@@ -112,16 +112,16 @@ class World:
             move_clock(until)
 
     def catch_up(self, until: datetime, pause: Callable[[], object]) -> None:
-        """Let happen now what would happen until then, a step at a time."""
+        """Run the events until a time now, with a pause after each."""
         for _, step in self._due(until):
             self._act(step)
             pause()
 
-    def look(self) -> None:
-        """See what nothing tells of: whether a carrier updates an order that was made."""
+    def record_changes(self) -> None:
+        """Record changes without an event: whether the carrier updates an order."""
         for order_id in list(self.history):
             if MADE_TO_ORDER in self.tags[order_id]:
-                self._see(order_id)
+                self._record(order_id)
 
     def _due(self, until: datetime) -> Iterator[tuple[datetime, Step]]:
         while self._steps and self._steps[0][0] <= until:
@@ -129,24 +129,24 @@ class World:
             yield time, step
 
     def _plan(self, time: datetime, step: Step) -> None:
-        heapq.heappush(self._steps, (time, next(self._numbers), step))
+        heapq.heappush(self._steps, (time, next(self._tie_breakers), step))
 
     def _act(self, step: Step) -> None:
         self._own.acts = True
         step()
         self._own.acts = False
 
-    def _see_change(self, order: dict[str, Any], status: str) -> None:
+    def _on_change(self, order: dict[str, Any], status: str) -> None:
         before = self.history[order["order_id"]][-1]
         if not getattr(self._own, "acts", False):
-            self.written.append(Written(datetime.now(UTC), status, before))
-        self._see(order["order_id"])
+            self.updates.append(StatusUpdate(datetime.now(UTC), status, before))
+        self._record(order["order_id"])
 
-    def _see(self, order_id: int) -> None:
+    def _record(self, order_id: int) -> None:
         with self._lock:
             seen = self.history[order_id]
             order = self.sandbox.shop.order(order_id)
-            now = Seen(datetime.now(UTC), order, order_id in self._cancelled)
+            now = Snapshot(datetime.now(UTC), order, order_id in self._cancelled)
             if not seen or (seen[-1].order, seen[-1].is_cancelled) != (order, now.is_cancelled):
                 seen.append(now)
 
@@ -158,10 +158,10 @@ class World:
         for parcel in order["fulfillments"]:
             parcel["fulfillment_status"] = "cancelled"
         self.sandbox.shop.replace(order)
-        self._see(order_id)
+        self._record(order_id)
 
     def _send(self, order_id: int, parcel: dict[str, Any]) -> None:
-        """Make a parcel, unless the order is cancelled; a status that was set by hand stays."""
+        """Add a parcel, unless the order is cancelled; a status that was set by hand stays."""
         if order_id in self._cancelled:
             return
         order = self.sandbox.shop.order(order_id)
@@ -189,12 +189,12 @@ class World:
             }
         )
         self.sandbox.shop.replace(order)
-        self._see(order_id)
+        self._record(order_id)
 
-    def _way(
+    def _carrier_steps(
         self, parcel_id: int, sent_at: datetime, random: Random
     ) -> Iterator[tuple[datetime, Step]]:
-        """What a carrier will report of a parcel."""
+        """Yield the carrier's reports about a parcel."""
         time = sent_at
         statuses = ["in_transit", "out_for_delivery", "delivered"]
         hours = {"in_transit": (2, 30), "out_for_delivery": (20, 80), "delivered": (2, 10)}
@@ -202,13 +202,13 @@ class World:
             statuses.remove("out_for_delivery")
         if random.random() < 0.03:  # it was sent to the wrong depot
             statuses[1:1] = ["out_for_delivery", "in_transit"]
-        trouble = random.randrange(len(statuses)) if random.random() < 0.12 else None
+        exception_at = random.randrange(len(statuses)) if random.random() < 0.12 else None
         stalls = random.random() < 0.04
         for number, status in enumerate(statuses):
             time += _hours(random, *hours[status])
             if stalls and number == 1:
                 time += _hours(random, 70, 130)
-            if number == trouble:
+            if number == exception_at:
                 exception = random.choice(_EXCEPTIONS)
                 yield time, self._report(parcel_id, exception_status=exception)
                 if random.random() < 0.4:
@@ -218,7 +218,7 @@ class World:
             yield time, self._report(parcel_id, shipment_status=status)
 
     def _report(self, parcel_id: int, **news: str) -> Step:
-        """Report it, or later if the carrier's reports do not count yet."""
+        """Return a step that reports the news, or later if automatic updates are off."""
         shop = self.sandbox.shop
         order_id = shop.order_id_of(parcel_id)
 
@@ -226,12 +226,12 @@ class World:
             order = shop.order(order_id)
             parcels = {parcel["fulfillment_id"]: parcel for parcel in order["fulfillments"]}
             if parcel_id not in parcels or parcels[parcel_id]["shipment_status"] == "delivered":
-                return  # it was cancelled before it was sent, or has arrived
+                return  # it was cancelled before it was shipped, or is delivered
             if not order["automatic_carrier_updates"]:
                 self._plan(datetime.now(UTC) + _TRY_AGAIN, report)
                 return
             shop.set_parcel(parcel_id, if_automatic=True, **news)
-            self._see(order_id)
+            self._record(order_id)
 
         return report
 
@@ -241,9 +241,9 @@ def _hours(random: Random, at_least: float, at_most: float) -> timedelta:
 
 
 def _part(drawn: dict[str, Any], number: int, parts: int) -> dict[str, Any]:
-    """One of the parcels of an order that is sent in parts."""
+    """Return one of the parcels of an order that ships in parts."""
     return drawn | {
-        "fulfillment_id": drawn["fulfillment_id"] + number * _PARCEL_IDS_ARE_APART,
+        "fulfillment_id": drawn["fulfillment_id"] + number * _PARCEL_ID_STEP,
         "tracking_number": f"{drawn['tracking_number']}{number}",
         "line_items": drawn["line_items"][number::parts],
     }

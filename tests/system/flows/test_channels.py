@@ -369,7 +369,7 @@ def test_channel_rules_without_a_ledger_use_the_shared_one(
     monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-sms")
     ledger.save("of-sms", overwrite=True)
     notify_customers(credentials, list(customers), [live(sms)])
-    assert {notice.key.order_id for notice in ledger.told(customers)} == set(customers)
+    assert {notice.key.order_id for notice in ledger.told(list(customers))} == set(customers)
 
 
 def test_an_email_rule_without_a_mailer_is_refused_by_name(

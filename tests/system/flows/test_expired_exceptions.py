@@ -310,7 +310,7 @@ def test_the_same_refusal_for_every_address_ends_the_run_with_a_remedy(
         scripted(**{".": [lambda: refusal]}) as server,
         pytest.raises(IncompleteRun, match=r"550 5\.4\.5 Daily user.*reached a limit") as caught,
     ):
-        run(port=server.address.port)
+        run(port=server.port)
     assert len(server.contents) == 3
     assert len(caught.value.report.deferred) == len(customers)
 

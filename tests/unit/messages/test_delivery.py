@@ -1,4 +1,4 @@
-"""What is tried again, and what never is."""
+"""Retries of a channel."""
 
 import pytest
 
@@ -7,13 +7,13 @@ from prefect_tracktor.messages.replies import Cause
 
 
 @pytest.mark.parametrize("outcome", list(DeliveryOutcome))
-def test_only_what_is_deferred_is_tried_again(outcome: DeliveryOutcome) -> None:
-    tries: list[Delivery] = []
+def test_only_deferred_messages_are_retried(outcome: DeliveryOutcome) -> None:
+    attempts: list[Delivery] = []
 
     def attempt() -> Delivery:
-        tries.append(Delivery(outcome, cause=Cause.RATE))
-        return tries[-1]
+        attempts.append(Delivery(outcome, cause=Cause.RATE))
+        return attempts[-1]
 
-    patience = Backoff("The server", seconds=0.01, messages_per_second=None)
-    assert patience.deliver(attempt).outcome is outcome
-    assert len(tries) == (2 if outcome is DeliveryOutcome.DEFERRED else 1)
+    backoff = Backoff("The server", seconds=0.01, messages_per_second=None)
+    assert backoff.deliver(attempt).outcome is outcome
+    assert len(attempts) == (2 if outcome is DeliveryOutcome.DEFERRED else 1)

@@ -1,4 +1,4 @@
-"""One message, one address, and no header but ours."""
+"""Email messages: addresses, headers, MIME parts."""
 
 import re
 from email import message_from_bytes, policy
@@ -19,7 +19,7 @@ HEADERS = [
     *("MIME-Version", "Content-Type"),
 ]
 
-# pieces, since text() leaves out halves of characters
+# pieces, since text() makes no half surrogate pairs
 wild = st.lists(
     st.one_of(
         st.sampled_from('\r\n\0\t\x0b\x1c\x85\u2028\u2029\ud800\udcff\udfff,;:<>@"\\=?_ ()[].'),
@@ -49,7 +49,7 @@ def composed(
 
 
 def received(message: EmailMessage) -> EmailMessage:
-    """The message as its receiver reads it."""
+    """Parse a message as its receiver does."""
     return message_from_bytes(message.as_bytes(), policy=policy.default)
 
 
@@ -61,13 +61,13 @@ def part(message: EmailMessage, kind: str) -> str:
 
 
 def names_of(head: bytes) -> list[str]:
-    """The headers' names; there must be no control characters among them."""
+    """Return the names of headers without control characters."""
     lines = head.decode("ascii").split("\r\n")
     assert not any(re.search(r"[^\t -~]", line) for line in lines)
     return [line.partition(":")[0] for line in lines if not line.startswith((" ", "\t"))]
 
 
-def test_both_parts_arrive_with_all_their_letters() -> None:
+def test_text_and_html_arrive_unchanged() -> None:
     message = received(
         composed(
             subject="Où est 李? 🦊", text="Grüße\n.\n..\nFrom here\n", html=f"<p>{'é' * 5000}</p>\n"
@@ -79,44 +79,49 @@ def test_both_parts_arrive_with_all_their_letters() -> None:
     assert part(message, "html") == f"<p>{'é' * 5000}</p>\n"
 
 
-def test_every_server_can_carry_it() -> None:
+def test_messages_are_ascii_with_short_lines() -> None:
     raw = composed(text="é" * 3000, html="x" * 3000, subject="é" * 150).as_bytes()
     assert raw.isascii()
     assert max(map(len, raw.split(b"\r\n"))) < 998
 
 
-def test_the_same_key_gives_the_same_message_id() -> None:
+def test_equal_keys_give_equal_message_ids() -> None:
     first, again, other = (composed(message_key=key)["Message-ID"] for key in ("a", "a", "b"))
     assert first == again != other
     assert first.startswith("<tracktor.")
     assert first.endswith("@shop.example>")
 
 
-def test_answers_go_to_the_sender_unless_told_otherwise() -> None:
+def test_replies_go_to_the_sender_unless_reply_to_is_set() -> None:
     assert received(composed())["Reply-To"] == "Your Shop <orders@shop.example>"
-    elsewhere = composed(reply_to=Address("", "help", "shop.example"))
-    assert received(elsewhere)["Reply-To"] == "help@shop.example"
+    with_reply_to = composed(reply_to=Address("", "help", "shop.example"))
+    assert received(with_reply_to)["Reply-To"] == "help@shop.example"
 
 
-def test_machines_are_told_not_to_answer() -> None:
+def test_messages_are_marked_as_auto_generated() -> None:
     assert received(composed())["Auto-Submitted"] == "auto-generated"
 
 
 @pytest.mark.parametrize("recipient", ["zoë@example.com", "zoë@münchen.example"])
-def test_addresses_beyond_ascii_are_written_as_they_are(recipient: str) -> None:
+def test_a_non_ascii_address_is_written_in_utf8(recipient: str) -> None:
     raw = composed(recipient=recipient, subject="é").as_bytes()
     [to] = re.findall("^To: (.*)\r$", raw.decode("utf-8"), re.MULTILINE)
     assert to in {"zoë@example.com", "zoë@xn--mnchen-3ya.example"}
 
 
 @given(subject=wild, text=wild, html=wild, key=wild)
-def test_no_text_gets_into_the_headers(subject: str, text: str, html: str, key: str) -> None:
+def test_no_text_can_add_a_header(subject: str, text: str, html: str, key: str) -> None:
+    rendered = RenderedEmail(f"x{subject}", text, html)
     raw = composed(subject=f"x{subject}", text=text, html=html, message_key=key).as_bytes()
     head, _, _ = raw.partition(b"\r\n\r\n")
     assert names_of(head) == HEADERS
     message = message_from_bytes(raw, policy=policy.default)
     assert [to.addr_spec for to in message["To"].addresses] == ["ada@example.com"]
-    assert message.get_content_type() == "multipart/alternative"
+    assert message["Subject"] == rendered.subject
+    parts = [one.get_content_type() for one in message.walk()]
+    assert parts == ["multipart/alternative", "text/plain", "text/html"]
+    assert part(message, "plain").split() == rendered.text.split()
+    assert part(message, "html").split() == rendered.html.split()
 
 
 ENCODED = [
@@ -132,7 +137,7 @@ ENCODED = [
 
 
 @pytest.mark.parametrize("text", ENCODED)
-def test_what_looks_encoded_is_not_decoded(text: str) -> None:
+def test_text_that_looks_encoded_is_not_decoded(text: str) -> None:
     message = composed(subject=text, sender=Address(text, "orders", "shop.example"))
     raw = message.as_bytes()
     head, _, _ = raw.partition(b"\r\n\r\n")
@@ -141,13 +146,13 @@ def test_what_looks_encoded_is_not_decoded(text: str) -> None:
     assert read["Subject"] == text
     for header in ("From", "Reply-To"):
         [mailbox] = read[header].addresses
-        # Python reads a blank between the pieces of a long name, which there is not
+        # Python adds a space between the encoded pieces of a long name
         assert mailbox.display_name.replace(" ", "") == text.replace(" ", "")
         assert mailbox.addr_spec == "orders@shop.example"
 
 
 @given(st.lists(st.sampled_from([*ENCODED, "=?utf-8?q?", "?=", " ", "é", "=0D=0A"]), max_size=6))
-def test_nor_are_pieces_of_it(pieces: list[str]) -> None:
+def test_pieces_of_encoded_words_are_not_decoded(pieces: list[str]) -> None:
     subject = RenderedEmail(f"x{''.join(pieces)}", "", "").subject
     raw = composed(subject=subject).as_bytes()
     head, _, _ = raw.partition(b"\r\n\r\n")
@@ -155,34 +160,23 @@ def test_nor_are_pieces_of_it(pieces: list[str]) -> None:
     assert message_from_bytes(raw, policy=policy.default)["Subject"] == subject
 
 
-def test_a_message_that_does_not_read_back_as_it_was_written_is_not_made(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(
-        "prefect_tracktor.messages.email.hashlib.sha256",
-        lambda _key: type(
-            "Digest", (), {"hexdigest": lambda _self: "x>\r\nBcc: eve@example.com"}
-        )(),
-    )
-    with pytest.raises(InvalidInput, match="does not read back as it was written"):
-        composed()
-
-
 @given(name=wild)
-def test_a_senders_name_stays_a_name(name: str) -> None:
+def test_a_senders_name_cannot_add_a_header(name: str) -> None:
     try:
         sender = Address(name, "orders", "shop.example")
-    except ValueError:  # it knows line breaks
+    except ValueError:  # Address refuses line breaks
         return
-    raw = composed(sender=sender).as_bytes()
-    head, _, _ = raw.partition(b"\r\n\r\n")
-    assert names_of(head) == HEADERS
-    message = message_from_bytes(raw, policy=policy.default)
-    assert [a.addr_spec for a in message["From"].addresses] == ["orders@shop.example"]
-    assert [a.addr_spec for a in message["Reply-To"].addresses] == ["orders@shop.example"]
+    for reply_to in (None, Address(name, "help", "shop.example")):
+        raw = composed(sender=sender, reply_to=reply_to).as_bytes()
+        head, _, _ = raw.partition(b"\r\n\r\n")
+        assert names_of(head) == HEADERS
+        message = message_from_bytes(raw, policy=policy.default)
+        assert [a.addr_spec for a in message["From"].addresses] == [sender.addr_spec]
+        replies = (reply_to or sender).addr_spec
+        assert [a.addr_spec for a in message["Reply-To"].addresses] == [replies]
 
 
-def test_odd_dots_stay_in_quotes_on_their_way() -> None:
+def test_misplaced_dots_are_quoted() -> None:
     message = composed(recipient="ada..lovelace.@docomo.example.com")
     assert b'\r\nTo: "ada..lovelace."@docomo.example.com\r\n' in message.as_bytes()
     [to] = received(message)["To"].addresses
@@ -190,7 +184,7 @@ def test_odd_dots_stay_in_quotes_on_their_way() -> None:
 
 
 @given(recipient=wild)
-def test_a_message_goes_to_one_address_or_is_not_made(recipient: str) -> None:
+def test_a_message_has_exactly_one_recipient(recipient: str) -> None:
     try:
         message = composed(recipient=f"{recipient}@example.com")
     except InvalidInput:
@@ -227,7 +221,7 @@ NOT_ONE_ADDRESS = [
 
 
 @pytest.mark.parametrize("value", NOT_ONE_ADDRESS)
-def test_what_is_not_one_address_is_refused_and_not_repeated(value: str) -> None:
+def test_anything_but_one_address_is_refused_without_repeating_it(value: str) -> None:
     with pytest.raises(InvalidInput, match="order_email is") as refused:
         validated_address(value, field="order_email")
     assert "ada" not in str(refused.value)
@@ -253,7 +247,7 @@ def test_what_is_not_one_address_is_refused_and_not_repeated(value: str) -> None
         ('"ada"@example.com', "ada@example.com"),
     ],
 )
-def test_addresses_are_brought_into_one_form(value: str, expected: str) -> None:
+def test_addresses_are_normalized(value: str, expected: str) -> None:
     assert validated_address(value, field="order_email") == expected
 
 
@@ -291,6 +285,6 @@ def test_a_sender_may_have_a_name(value: str, name: str) -> None:
         "zoë@example.com",
     ],
 )
-def test_a_sender_is_one_mailbox(value: str) -> None:
+def test_anything_but_one_sender_is_refused(value: str) -> None:
     with pytest.raises(InvalidInput, match="sender "):
         parse_mailbox(value, field="sender")

@@ -1,4 +1,4 @@
-"""What may be shown of a message before it is sent, and to whom it gives nothing away."""
+"""Previews of messages without personal data."""
 
 import re
 from typing import Any
@@ -50,7 +50,9 @@ ALL_NAMES = """{{ order.customer_full_name }} {{ order.order_email }} {{ order.o
 
 @pytest.mark.parametrize("template", [EmailTemplate(), EmailTemplate(text=ALL_NAMES)])
 @pytest.mark.parametrize("about", KINDS)
-def test_a_real_order_is_shown_without_personal_data(about: About, template: EmailTemplate) -> None:
+def test_a_preview_of_a_real_order_has_no_personal_data(
+    about: About, template: EmailTemplate
+) -> None:
     shop = ShopInfo("Your Shop", "https://shop.example")
     order = real_order()
     email = template.preview(order, order.fulfillments[:1], shop=shop, about=about)
@@ -63,13 +65,13 @@ def test_a_real_order_is_shown_without_personal_data(about: About, template: Ema
     assert email.subject.startswith("Part of" if about != "all_delivered" else "Your order")
 
 
-def test_an_order_of_which_nothing_is_known_can_be_masked() -> None:
+def test_an_order_without_details_can_be_masked() -> None:
     bare = Order.model_validate({"order_id": 5, "fulfillments": [{"fulfillment_id": 7}]})
     assert EmailTemplate().preview(bare).text
     assert masked(bare).order_email in (None, "")
 
 
-def test_what_decides_about_a_message_is_left_as_it_is() -> None:
+def test_masking_keeps_the_fields_that_select_a_message() -> None:
     order, shown = real_order(), masked(real_order())
     for field in ("order_id", "order_name", "total_price", "statuses", "exception_statuses"):
         assert getattr(shown, field) == getattr(order, field)
@@ -78,16 +80,14 @@ def test_what_decides_about_a_message_is_left_as_it_is() -> None:
         assert one.latest_status == other.latest_status
 
 
-def test_the_language_is_that_of_the_real_customer() -> None:
+def test_a_preview_is_in_the_real_customers_language() -> None:
     french = real_order().with_facts(OrderFacts(locale="fr", tags=frozenset({"Arlington"})))
     assert EmailTemplate().preview(french).subject.startswith("Votre commande")
 
 
 @pytest.mark.parametrize("about", KINDS)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_made_up_order_is_in_the_state_that_the_message_is_about(
-    about: About, language: str
-) -> None:
+def test_the_made_up_order_matches_the_kind_of_message(about: About, language: str) -> None:
     order = made_up_order(about)
     email = EmailTemplate().preview(about=about, language=language)
     assert order.is_delivered is (about in {"delivered", "all_delivered"})
@@ -101,17 +101,17 @@ def test_the_made_up_order_is_in_the_state_that_the_message_is_about(
         {"language": "es", "headline": "{{ fulfillments[0].line_items[0].name }}"},
     ],
 )
-def test_words_that_fail_where_few_details_are_known_do_not_verify(words: dict[str, Any]) -> None:
+def test_words_that_fail_for_sparse_orders_do_not_verify(words: dict[str, Any]) -> None:
     with pytest.raises(TemplateError, match="for order 1002"):
         EmailTemplate(words=[Words.model_validate(words)]).verify()
 
 
 @pytest.mark.parametrize("about", KINDS)
-def test_french_has_a_blank_before_its_colons(about: About) -> None:
+def test_french_messages_have_a_space_before_colons(about: About) -> None:
     email = EmailTemplate().preview(about=about, language="fr")
     assert re.findall(r".*\w[:;?!](?=\s)", email.text) == []
     assert "mise à jour:" not in email.html
 
 
-def test_all_that_is_shipped_verifies() -> None:
+def test_the_shipped_words_verify() -> None:
     EmailTemplate(brand=Brand(currency="EUR")).verify()

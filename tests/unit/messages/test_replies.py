@@ -1,4 +1,4 @@
-"""What real servers say, and what it is about."""
+"""Causes of SMTP refusals, by replies of real servers."""
 
 import pytest
 
@@ -24,7 +24,7 @@ AT_RCPT = [
     ("550 Requested action not taken: mailbox unavailable", Cause.RECIPIENT, True),
     ("550 Unrouteable address", Cause.RECIPIENT, True),
     ("551 User not local; please try <ada@example.com>", Cause.RECIPIENT, True),
-    # what is not plainly about the address gives nobody up
+    # not clearly about the address, so not final
     ("550 Account suspended", Cause.OTHER, False),
     ("550 Please pay your bill", Cause.OTHER, False),
     ("550 Temporary failure", Cause.OTHER, False),
@@ -34,7 +34,7 @@ AT_RCPT = [
     ("550 server busy", Cause.RATE, False),
     ("501 Syntax error", Cause.OTHER, False),
 ]
-ELSEWHERE = [
+TO_OTHER_COMMANDS = [
     ("454 Throttling failure: Maximum sending rate exceeded.", Cause.RATE),
     ("454 Throttling failure: Daily message quota exceeded.", Cause.LIMIT),
     ("432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded", Cause.RATE),
@@ -71,20 +71,20 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize(("text", "cause", "final"), AT_RCPT)
-def test_an_answer_to_rcpt(text: str, cause: Cause, final: bool) -> None:
-    code, _, said = text.partition(" ")
-    reply = Reply(int(code), said, to_recipient=True)
+def test_a_reply_to_rcpt_has_a_cause_and_may_be_final(text: str, cause: Cause, final: bool) -> None:
+    code, _, words = text.partition(" ")
+    reply = Reply(int(code), words, to_recipient=True)
     assert (reply.cause, reply.is_final) == (cause, final)
 
 
-@pytest.mark.parametrize(("text", "cause"), ELSEWHERE)
-def test_an_answer_to_anything_else_gives_no_address_up(text: str, cause: Cause) -> None:
-    code, _, said = text.partition(" ")
-    reply = Reply(int(code), said)
+@pytest.mark.parametrize(("text", "cause"), TO_OTHER_COMMANDS)
+def test_other_replies_have_a_cause_and_are_never_final(text: str, cause: Cause) -> None:
+    code, _, words = text.partition(" ")
+    reply = Reply(int(code), words)
     assert (reply.cause, reply.is_final) == (cause, False)
 
 
-def test_equal_answers_are_known_whatever_number_the_server_puts_in() -> None:
+def test_equal_refusals_have_the_same_kind_despite_varying_ids() -> None:
     first, second, other = (
         Reply(550, f"5.7.{detail} Not accepted {number} gsmtp")
         for detail, number in ((26, "x1-20"), (26, "y2-30"), (1, "x1-20"))

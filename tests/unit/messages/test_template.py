@@ -1,4 +1,4 @@
-"""What customers read, and what templates cannot do."""
+"""Email templates: default messages, validation, limits, sandbox, links."""
 
 import pickle
 import time
@@ -17,7 +17,7 @@ from prefect_tracktor.models import Order
 SHOP = ShopInfo(name="Your Shop", url="shop.example")
 EMAIL = "ada@example.com"
 
-# pieces, since text() leaves out halves of characters
+# pieces, since text() makes no half surrogate pairs
 wild = st.lists(
     st.one_of(
         st.sampled_from("\r\n\0\t\x0b\x1c\x85\u2028\ud800\udfff'\"<>&{}%"), st.text(max_size=5)
@@ -60,8 +60,8 @@ def rendered(
     )
 
 
-class TestTheDefault:
-    def test_it_tells_all_that_is_known_in_both_parts(self) -> None:
+class TestDefaultMessage:
+    def test_both_parts_show_all_details(self) -> None:
         email = rendered()
         assert email.subject == "Part of your order #1001: the tracking has stopped"
         for part in (email.text, email.html):
@@ -84,15 +84,15 @@ class TestTheDefault:
         assert page in email.text
         assert page.replace("&", "&amp;") in email.html
 
-    def test_it_speaks_of_the_whole_order_when_all_parcels_are_affected(self) -> None:
+    def test_a_message_about_all_parcels_names_the_whole_order(self) -> None:
         email = rendered(parcels=slice(None))
         assert "Your order #1001: the tracking has stopped\n" in email.text
         assert "art of" not in email.html
 
-    def test_it_speaks_of_one_parcel_in_the_singular(self) -> None:
+    def test_a_message_about_one_parcel_is_in_the_singular(self) -> None:
         assert "any information on this parcel." in rendered(parcels=slice(1)).text
 
-    def test_it_reads_well_when_next_to_nothing_is_known(self) -> None:
+    def test_a_message_without_details_reads_well(self) -> None:
         bare = Order.model_validate({"order_id": 5, "fulfillments": [{"fulfillment_id": 7}]})
         email = rendered(bare, shop=ShopInfo("Your Shop"))
         assert email.subject == "Your order: the tracking has stopped"
@@ -103,11 +103,11 @@ class TestTheDefault:
             assert "http" not in part
             assert "mailto:" not in part
 
-    def test_it_loads_nothing_from_elsewhere(self) -> None:
+    def test_a_message_loads_nothing_from_the_web(self) -> None:
         html = rendered().html
         assert not any(word in html for word in ("<img", "src=", "url(", "<link", "@import"))
 
-    def test_texts_cannot_become_markup_or_lines_of_their_own(self) -> None:
+    def test_texts_cannot_become_markup_or_extra_lines(self) -> None:
         hostile = order(
             customer_first_name='</p><script>alert("x")</script>\r\n\r\nYour account is closed.',
             fulfillments=[
@@ -131,7 +131,7 @@ class TestTheDefault:
         assert sum(line.lstrip().startswith("Kind regards") for line in lines) == 1
 
     @given(name=wild, item=wild, number=wild, order_name=wild, shop=wild)
-    def test_it_copes_with_any_text(
+    def test_any_text_can_be_rendered(
         self, name: str, item: str, number: str, order_name: str, shop: str
     ) -> None:
         email = rendered(
@@ -154,7 +154,7 @@ class TestTheDefault:
             assert email.html.count(mark) <= plain.count(mark) + 1
 
 
-class TestTheDefaultAboutAStatus:
+class TestDefaultStatusMessage:
     @pytest.mark.parametrize(
         ("status", "words"),
         [
@@ -172,7 +172,7 @@ class TestTheDefaultAboutAStatus:
         ],
     )
     @pytest.mark.parametrize("sent", ["fulfilled", "partial"])
-    def test_it_says_everywhere_whether_it_is_about_a_part(
+    def test_every_place_names_the_part_of_the_order(
         self, status: str, words: str, others: list[dict[str, Any]], is_part: bool, sent: str
     ) -> None:
         parcel = {"fulfillment_id": 7, "shipment_status": status, "fulfillment_status": sent}
@@ -188,25 +188,25 @@ class TestTheDefaultAboutAStatus:
         assert opening in email.text.partition("Hello Ada,")[2]
         assert ("art of" in email.html) is ("art of" in email.text) is is_part
 
-    def test_a_status_of_the_shops_own_is_called_as_the_shop_calls_it(self) -> None:
+    def test_a_custom_status_keeps_its_name(self) -> None:
         sewing = order(fulfillments=[{"fulfillment_id": 7, "shipment_status": "Being sewn"}])
         email = EmailTemplate().render(sewing, sewing.fulfillments, shop=SHOP)
         assert email.subject == "Your order #1001: Being sewn"
         assert "[x] Ordered   [ ] Shipped" in email.text
 
-    def test_a_status_before_there_is_a_parcel_is_called_as_the_shop_calls_it(self) -> None:
+    def test_a_custom_status_before_shipping_keeps_its_name(self) -> None:
         sewing = order(statuses=["Being sewn"], fulfillments=[])
         email = EmailTemplate().render(sewing, [], shop=SHOP)
         assert email.subject == "Your order #1001: Being sewn"
         unclear = order(statuses=["Being sewn", "Being cut"], fulfillments=[])
         assert "Being" not in EmailTemplate().render(unclear, [], shop=SHOP).text
 
-    def test_a_status_is_not_taken_for_another_word_of_ours(self) -> None:
+    def test_a_custom_status_is_not_mistaken_for_a_label(self) -> None:
         odd = order(fulfillments=[{"fulfillment_id": 7, "shipment_status": "total"}])
         email = EmailTemplate().render(odd, odd.fulfillments, shop=SHOP)
         assert email.subject == "Your order #1001: total"
 
-    def test_parcels_in_different_statuses_are_not_called_by_one_of_them(self) -> None:
+    def test_parcels_in_different_statuses_get_no_status_name(self) -> None:
         parcels = [
             {"fulfillment_id": n, "shipment_status": status}
             for n, status in enumerate(["in_transit", "delivered"], start=7)
@@ -217,8 +217,8 @@ class TestTheDefaultAboutAStatus:
         assert "[x] Shipped   [ ] Out for delivery" in email.text
 
 
-class TestASubject:
-    def test_is_one_line_of_bounded_length(self) -> None:
+class TestSubject:
+    def test_a_subject_is_one_line_of_bounded_length(self) -> None:
         email = rendered(
             order(order_name="1\r\nBcc: eve@example.com\0 " + "x" * 500), parcels=slice(None)
         )
@@ -227,17 +227,17 @@ class TestASubject:
         assert email.subject.endswith("…")
 
     @pytest.mark.parametrize("field", ["subject", "text", "html"])
-    def test_and_the_parts_cannot_come_out_empty(self, field: str) -> None:
+    def test_an_empty_part_is_refused(self, field: str) -> None:
         template = EmailTemplate.model_validate({field: "{{ order.order_phone }} "})
         problem = f"{field} fails for order 1001: its result is empty"
         with pytest.raises(TemplateError, match=problem):
             template.render(order(), (), shop=SHOP)
 
 
-class TestATemplateIsCheckedWhenItIsMade:
+class TestValidation:
     @pytest.mark.parametrize("field", ["subject", "text", "html"])
     @pytest.mark.parametrize(
-        ("source", "complaint"),
+        ("source", "problem"),
         [
             ("one\n{% if %}", "{field}, line 2: Expected an expression"),
             ("one\n\n{{ order.order_name | shout }}", "{field}, line 3: No filter named 'shout'"),
@@ -245,25 +245,27 @@ class TestATemplateIsCheckedWhenItIsMade:
             ("{% include 'secrets' %}", "{field}: a template stands alone"),
         ],
     )
-    def test_and_the_error_says_where(self, field: str, source: str, complaint: str) -> None:
+    def test_an_invalid_template_is_refused_with_the_place(
+        self, field: str, source: str, problem: str
+    ) -> None:
         with pytest.raises(ValidationError) as refused:
             EmailTemplate.model_validate({field: source})
         [error] = refused.value.errors()
         assert error["loc"] == (field,)
-        assert complaint.format(field=field) in error["msg"]
+        assert problem.format(field=field) in error["msg"]
 
-    def test_and_when_a_part_of_it_is_written_anew(self) -> None:
+    def test_an_assigned_template_is_validated(self) -> None:
         template = EmailTemplate()
         with pytest.raises(ValidationError, match="unknown name traking_page"):
             template.text = "See {{ traking_page }}"
         assert template == EmailTemplate()
 
-    def test_names_that_it_defines_itself_are_known(self) -> None:
+    def test_names_defined_in_the_template_are_known(self) -> None:
         source = "{% set n = 0 %}{% for i in range(2) %}{{ i }}{{ n }}{% endfor %}"
         assert rendered(text=source).text == "0010"
 
     @pytest.mark.parametrize("name", ["namespace", "joiner", "cycler", "lipsum", "dict"])
-    def test_what_no_message_needs_is_out_of_reach(self, name: str) -> None:
+    def test_jinjas_helper_functions_are_unknown_names(self, name: str) -> None:
         with pytest.raises(ValidationError, match=f"unknown name {name}"):
             EmailTemplate(text=f"{{{{ {name} }}}}")
 
@@ -274,14 +276,14 @@ class TestATemplateIsCheckedWhenItIsMade:
             "{% for i in [1] %}" * 50 + "{% endfor %}" * 50,
         ],
     )
-    def test_what_python_itself_cannot_nest_is_refused(self, source: str) -> None:
+    def test_a_template_nested_too_deeply_is_refused(self, source: str) -> None:
         with pytest.raises(ValidationError, match="nested too deeply"):
             EmailTemplate(text=source)
 
 
-class TestATemplateThatFails:
+class TestRendering:
     @pytest.mark.parametrize(
-        ("source", "complaint"),
+        ("source", "problem"),
         [
             ("\n{{ order.emial }}", "line 2: unknown name emial"),
             ("{{ fulfillments[0].carrier.nmae }}", "line 1: unknown name nmae"),
@@ -291,12 +293,10 @@ class TestATemplateThatFails:
             ("{{ {}[order.customer_first_name] }}", "line 1: unknown name."),
         ],
     )
-    def test_is_named_with_line_and_order_and_without_the_customer(
-        self, source: str, complaint: str
-    ) -> None:
+    def test_an_error_names_line_and_order_but_no_customer(self, source: str, problem: str) -> None:
         with pytest.raises(TemplateError) as failed:
             rendered(text=source)
-        assert f"text fails for order 1001: {complaint}" in str(failed.value)
+        assert f"text fails for order 1001: {problem}" in str(failed.value)
         assert "example.com" not in str(failed.value)
         assert "Ada" not in str(failed.value)
         assert failed.value.__suppress_context__
@@ -308,8 +308,8 @@ class TestATemplateThatFails:
             "{% for i in range(9999)%}{%for i in range(9999) %}{{ 'x' * 999 }}{%endfor%}{%endfor%}",
         ],
     )
-    def test_cannot_fill_the_memory(self, source: str) -> None:
-        with pytest.raises(TemplateError, match="html fails for order 1001: it is longer than"):
+    def test_a_template_cannot_fill_the_memory(self, source: str) -> None:
+        with pytest.raises(TemplateError, match="html fails for order 1001: line 1: it is longer"):
             rendered(html=source)
 
     @pytest.mark.parametrize(
@@ -319,6 +319,11 @@ class TestATemplateThatFails:
             "{% for i in range(999) %}{% for j in range(99999) if 0 %}{% endfor %}{% endfor %}x",
             "{% macro f(n) %}{{ f(n - 1) ~ f(n - 1) if n }}{% endmacro %}{{ f(60) }}",
             "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+            "{% macro f() %}" + "y" * 5000 + "{% endmacro %}"
+            "{% for i in range(99999) %}{% set x = f() %}{% endfor %}x",
+            "{% macro f() %}{{ caller() }}{% endmacro %}{% for i in range(99999) %}{% set x %}"
+            "{% call f() %}" + "y" * 5000 + "{% endcall %}{% endset %}{% endfor %}x",
+            "{% set r = range(99999) %}{%for i in r%}{%for j in r if 0%}{%endfor%}{%endfor%}x",
             "{% for i in range(9) recursive %}{{ loop(range(9)) if loop.depth < 50 }}{% endfor %}x",
             "{% set x %}{% for i in range(99999) %}" + "y" * 5000 + "{% endfor %}{% endset %}x",
             "{% set a = 'x' * 99 %}" + "{% set a = a ~ a %}" * 40 + "x",
@@ -349,44 +354,44 @@ class TestATemplateThatFails:
             "{{ ('a' * 900000)|wordwrap(1) }}",
         ],
     )
-    def test_is_ended_by_a_limit_whatever_it_does_without_end(self, source: str) -> None:
+    def test_an_endless_template_is_stopped(self, source: str) -> None:
         began = time.monotonic()
         with pytest.raises(TemplateError, match="text fails for order 1001: "):
             rendered(text=source)
         assert time.monotonic() - began < 60
 
-    def test_is_told_from_one_that_has_much_to_say(self) -> None:
+    def test_a_long_message_is_not_mistaken_for_an_endless_one(self) -> None:
         source = (
             "{% for i in range(9999) %}{{ order.order_name ~ i }} {{ 'mug' | upper }}{% endfor %}"
         )
         assert rendered(text=source).text.endswith("#10019998 MUG")
 
-    def test_is_told_from_one_that_prints_large_ids(self) -> None:
+    def test_large_ids_can_be_printed(self) -> None:
         numbers = order(order_id=5000036797819)
         source = (
             "{{ order.order_id | tojson }} {{ '%s' | format(order.order_id) }} {{ order.order_id }}"
         )
         assert rendered(numbers, text=source).text == " ".join(["5000036797819"] * 3)
 
-    def test_cannot_count_for_ever(self) -> None:
+    def test_a_range_that_is_too_long_fails(self) -> None:
         with pytest.raises(TemplateError, match="OverflowError"):
             rendered(text="{% for i in range(999999999) %}{% endfor %}x")
 
-    def test_prints_what_is_not_known_as_nothing(self) -> None:
+    def test_an_unknown_value_prints_nothing(self) -> None:
         assert rendered(text="<{{ order.order_phone }}>").text == "<>"
 
 
-class _Marks:
-    """Unpickling one leaves a trace."""
+class _SetsFlag:
+    """Sets a flag when an instance is unpickled."""
 
     unpickled = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return setattr, (_Marks, "unpickled", True)
+        return setattr, (_SetsFlag, "unpickled", True)
 
 
 @pytest.mark.parametrize(
-    "reach",
+    "expression",
     [
         "order.parse_raw(order.order_name, proto='pickle', allow_pickle=True)",
         "order['parse_raw'](order.order_name, proto='pickle', allow_pickle=True)",
@@ -403,17 +408,17 @@ class _Marks:
         "range.__init__.__globals__",
     ],
 )
-def test_templates_reach_nothing_but_data(reach: str) -> None:
-    code = pickle.dumps(_Marks(), protocol=0).decode("ascii")
+def test_templates_can_only_read_data(expression: str) -> None:
+    code = pickle.dumps(_SetsFlag(), protocol=0).decode("ascii")
     with pytest.raises(TemplateError, match="it uses something that templates may not use"):
-        rendered(order(order_name=code), text=f"{{{{ {reach} }}}}")
-    assert not _Marks.unpickled
+        rendered(order(order_name=code), text=f"{{{{ {expression} }}}}")
+    assert not _SetsFlag.unpickled
 
 
-def test_the_attack_of_the_test_above_works_outside_the_sandbox() -> None:
-    pickle.loads(pickle.dumps(_Marks(), protocol=0))  # noqa: S301  # our own bytes
-    assert _Marks.unpickled
-    _Marks.unpickled = False
+def test_the_pickle_attack_works_outside_the_sandbox() -> None:
+    pickle.loads(pickle.dumps(_SetsFlag(), protocol=0))  # noqa: S301  # our own bytes
+    assert _SetsFlag.unpickled
+    _SetsFlag.unpickled = False
 
 
 @pytest.mark.parametrize(
@@ -449,7 +454,7 @@ def test_only_web_addresses_become_links(given_url: str | None, expected: str) -
         ("http://shop.example/en/?x=1#y", "http://shop.example/en"),
     ],
 )
-def test_the_tracking_page_is_encoded(shop_url: str, base: str) -> None:
+def test_the_tracking_page_address_is_encoded(shop_url: str, base: str) -> None:
     named = order(order_name="#1 &x=é", order_email="a+b@example.com")
     assert (
         tracking_page_address(shop_url, named)
@@ -467,7 +472,7 @@ def test_the_tracking_page_is_encoded(shop_url: str, base: str) -> None:
         ("shop.example", {"order_email": None}),
     ],
 )
-def test_there_is_no_tracking_page_where_a_part_of_it_is_unknown(
+def test_there_is_no_tracking_page_without_shop_order_and_email(
     shop_url: str | None, unknown: dict[str, None]
 ) -> None:
     assert tracking_page_address(shop_url, order(**unknown)) == ""
