@@ -160,6 +160,19 @@ def test_pieces_of_encoded_words_are_not_decoded(pieces: list[str]) -> None:
     assert message_from_bytes(raw, policy=policy.default)["Subject"] == subject
 
 
+def test_a_message_that_does_not_read_back_as_written_is_not_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "prefect_tracktor.messages.email.hashlib.sha256",
+        lambda _key: type(
+            "Digest", (), {"hexdigest": lambda _self: "x>\r\nBcc: eve@example.com"}
+        )(),
+    )
+    with pytest.raises(InvalidInput, match="does not read back as it was written"):
+        composed()
+
+
 @given(name=wild)
 def test_a_senders_name_cannot_add_a_header(name: str) -> None:
     try:
