@@ -33,6 +33,11 @@ _MACHINE_WORD = re.compile(r"[A-Za-z]+(?:[_/-][A-Za-z]+)*")
 _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _ENHANCED_STATUS = re.compile(r"[245]\.[0-7]\.\d{1,3}")
 _REPLY_CODE = re.compile(r"[1-5]\d\d")
+# pages of large mail providers that explain a refusal
+_HELP_PAGE = re.compile(
+    r"https?://(aka\.ms|(go|learn|support)\.microsoft\.com|support\.google\.com"
+    r"|docs\.aws\.amazon\.com)/[\w./?=-]*"
+)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -54,9 +59,9 @@ _PUBLIC = _words(
     duplicate dynamic email empty enabled encountered encryption enforce entity entry error exceed
     exceeded exceeds exception execute exist existing exists expected expired failed failure false
     fatal fault for forbidden format forwarded found frequency frozen fulfillment full function
-    gateway generic graphql greylisted handshake header helo hourly html http https identifier
-    identity if illegal imap implemented inactive inbox incorrect information input insert
-    insufficient integer internal invalid ip issue json label length limit limited listed local
+    gateway generic graphql greylisted greylisting handshake header helo hourly html http https
+    identifier identity if illegal imap implemented inactive inbox incorrect information input
+    insert insufficient integer internal invalid ip issue json label length limit limited listed local
     locked login looks lookup loop mail mailbox mails maintenance malformed maximum maybe memory
     message messages method mime minimum minute missing monthly moved multiple must nan network no
     none not null number oauth object occurred offline operation order our outgoing overload
@@ -131,7 +136,8 @@ def public_words(text: str, *, ours: str = "") -> str:
     for place, token in enumerate(text[:_LONGEST_SEARCHED].split()):
         word = token.strip("\"'`.,:;!?()[]<>")
         code = place == 0 and _REPLY_CODE.fullmatch(word)
-        if code or _ENHANCED_STATUS.fullmatch(word) or _is_public(word, known):
+        fixed = _ENHANCED_STATUS.fullmatch(word) or _HELP_PAGE.fullmatch(word)
+        if code or fixed or _is_public(word, known):
             ends = token[-1] if token[-1] in ".,:;!?" else ""
             shown.append(word + ends)
         elif shown[-1:] != [_OMISSION]:

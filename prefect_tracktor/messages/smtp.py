@@ -147,7 +147,7 @@ class MailSession:
             return Delivery(DeliveryOutcome.UNCERTAIN, reason)
         if code in _POSITIVE:
             return Delivery(DeliveryOutcome.SENT)
-        reply = Reply(code, _text(text))
+        reply = _reply(code, text)
         if code in _TRANSIENT or code in _PERMANENT:
             return self._not_accepted(smtp, reply)
         self._drop()
@@ -303,7 +303,13 @@ def _refusal(
         return None
     if code == _SERVICE_CLOSING or code < _TRANSIENT.start:
         raise smtplib.SMTPResponseException(code, text)
-    return Reply(code, _text(text), to_recipient=to_recipient)
+    return _reply(code, text, to_recipient=to_recipient)
+
+
+def _reply(code: int, text: bytes, *, to_recipient: bool = False) -> Reply:
+    reply = Reply(code, _text(text), to_recipient=to_recipient)
+    _logger.debug("the mail server replied %s %r", code, reply.text)
+    return reply
 
 
 def _reply_in(error: Exception) -> Reply | None:

@@ -117,6 +117,11 @@ def test_redaction_takes_linear_time(part: str) -> None:
             "432 4.3.2 Concurrent connections limit exceeded. Visit https://x.example",
             "432 4.3.2 Concurrent connections limit exceeded. Visit …",
         ),
+        (
+            "550 5.4.5 Daily user sending limit exceeded, see https://support.google.com/a/answer/1.",
+            "550 5.4.5 Daily user sending limit exceeded, see https://support.google.com/a/answer/1.",
+        ),
+        ("see https://aka.ms/who?is=ada@example.com", "see …"),
         ("552 5.2.2 Ada Lovelace's mailbox full", "552 5.2.2 … mailbox full"),
         ("invalid_client", "invalid_client"),
         ("MAX_COST_EXCEEDED", "MAX_COST_EXCEEDED"),
