@@ -61,25 +61,25 @@ _PUBLIC = _words(
     fatal fault for forbidden format forwarded found frequency frozen fulfillment full function
     gateway generic graphql greylisted greylisting handshake header helo hourly html http https
     identifier identity if illegal imap implemented inactive inbox incorrect information input
-    insert insufficient integer internal invalid ip issue json label length limit limited listed local
-    locked login looks lookup loop mail mailbox mails maintenance malformed maximum maybe memory
-    message messages method mime minimum minute missing monthly moved multiple must nan network no
-    none not null number oauth object occurred offline operation order our outgoing overload
-    overloaded owned parameter parse password path payload payment per permanent permanently
-    permission permitted plain plan please policy pool port postmaster problem prohibited property
-    protocol proxy ptr query queue quota rate reached reason receive received recipient redirect
-    refused reject rejected rejecting relation relay relaying repeated reputation request requested
-    require required requires resolve resource resources response restricted result retry revoked
-    role row saved schema scheme scope security send sender sending sent server service session
-    sessions shop size smtp smtputf8 sorry spam spf sql ssl started starttls status storage store
-    string submission submit such supplied support supported suspended suspicious syntax system
-    table taken temporarily temporary terminated that the there these this thread threads threshold
-    throttled throttling timeout tls token too topic tracking traffic transaction transient
-    transport true try type unable unauthenticated unauthorised unauthorized unavailable undefined
-    undeliverable unexpected unique unknown unprocessable unreachable unrecognized unrouteable
-    unsolicited unsuccessful unsupported unusual unverified update upgrade upstream url use user
-    username using uuid valid validation value variable verification verified verify version via
-    violates violation virtual visit volume webhook wrong yes you your
+    insert insufficient integer internal invalid ip issue json label length limit limited listed
+    local locked login looks lookup loop mail mailbox mails maintenance malformed maximum maybe
+    memory message messages method mime minimum minute missing monthly moved multiple must nan
+    network no none not null number oauth object occurred offline operation order our outgoing
+    overload overloaded owned parameter parse password path payload payment per permanent
+    permanently permission permitted plain plan please policy pool port postmaster problem
+    prohibited property protocol proxy ptr query queue quota rate reached reason receive received
+    recipient redirect refused reject rejected rejecting relation relay relaying repeated reputation
+    request requested require required requires resolve resource resources response restricted
+    result retry revoked role row saved schema scheme scope security send sender sending sent server
+    service session sessions shop size smtp smtputf8 sorry spam spf sql ssl started starttls status
+    storage store string submission submit such supplied support supported suspended suspicious
+    syntax system table taken temporarily temporary terminated that the there these this thread
+    threads threshold throttled throttling timeout tls token too topic tracking traffic transaction
+    transient transport true try type unable unauthenticated unauthorised unauthorized unavailable
+    undefined undeliverable unexpected unique unknown unprocessable unreachable unrecognized
+    unrouteable unsolicited unsuccessful unsupported unusual unverified update upgrade upstream url
+    use user username using uuid valid validation value variable verification verified verify
+    version via violates violation virtual visit volume webhook wrong yes you your
     """
 )
 # In lower case only: with a capital letter some of these are names.
