@@ -46,6 +46,7 @@ DOCUMENTS = (
             "TRACKTOR_API_KEY": "the account's API key, in the same place",
         },
         identity="uuid",
+        kept=["read_only"],
         remark=read_only_remark,
     ),
     Document(

@@ -232,7 +232,7 @@ def _merged(document: Document, existing: Block | None, given: Values) -> Block:
     if document.identity_of(merged) == document.identity_of(existing):
         return merged
     # a sandbox's port, or that it was live, must not stay with the server of a shop
-    kept = {name: fields[name] for name in document.others}
+    kept = {name: fields[name] for name in (*document.others, *document.kept)}
     return document.block.model_validate(kept | given)
 
 

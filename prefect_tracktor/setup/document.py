@@ -1,7 +1,7 @@
 """Descriptions of the blocks to save: class, variables, required values."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ class Document:
         fields: The variable of each field; `limits.max_attempts` is a field of the field `limits`.
         required: The variables that must be set, each with where to find its value.
         identity: The field that identifies the account or server, such as the account's uuid. With
-            another one, no value of the previous account or server stays.
+            another one, no value of the previous account or server stays, except those in `kept`
+            and other blocks.
+        kept: The fields that also stay with another account or server.
         others: The fields that hold another block of the same name.
         adapt: Converts the given values to those that the block takes.
         remark: Returns a remark to print when the block is saved.
@@ -37,6 +39,7 @@ class Document:
     fields: Mapping[str, str] = field(default_factory=dict)
     required: Mapping[str, str] = field(default_factory=dict)
     identity: str = ""
+    kept: Collection[str] = ()
     others: Mapping[str, type[Block]] = field(default_factory=dict)
     adapt: Callable[[Values], Values] = dict
     remark: Callable[[Any], str] = lambda _block: ""

@@ -258,11 +258,11 @@ def test_saving_again_updates_blocks_and_keeps_edits_from_the_ui(
     assert loaded(EmailTemplate, "twice").subject == "Our own words"
 
 
-def test_no_value_of_the_previous_account_or_server_is_kept(
+def test_only_read_only_and_the_ledger_stay_with_another_account_or_server(
     environment: dict[str, str], output: Callable[[], str]
 ) -> None:
     sandbox = environment | {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "2525"}
-    main(sandbox, name="moved", only=[ACCOUNT, LEDGER, MAIL])
+    main(sandbox | {"TRACKTOR_READ_ONLY": "1"}, name="moved", only=[ACCOUNT, LEDGER, MAIL])
     ledger = loaded(Mailer, "moved").ledger
     own = {
         "TRACKTOR_UUID": "d" * 32,
@@ -280,6 +280,7 @@ def test_no_value_of_the_previous_account_or_server_is_kept(
         "base_url"
     ].get_default(call_default_factory=True)
     assert loaded(Mailer, "moved").ledger == ledger
+    assert loaded(TracktorCredentials, "moved").read_only
 
 
 def test_an_invalid_value_is_named_and_not_saved(
