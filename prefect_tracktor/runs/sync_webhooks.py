@@ -20,7 +20,7 @@ from prefect_tracktor.webhooks.subscriptions import (
 )
 
 # simultaneous runs may undo each other's changes; they repeat until both see the same list
-_ROUNDS = 4
+_ROUNDS = 8
 
 
 class WebhookReport(RunReport):
