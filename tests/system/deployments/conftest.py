@@ -30,7 +30,7 @@ from prefect_tracktor import (
     WebhookSubscription,
 )
 from prefect_tracktor.cli import main
-from prefect_tracktor.deploy import Shop
+from prefect_tracktor.deploy import Shop, commands
 from prefect_tracktor.deploy.shops import build_functions
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from prefect_tracktor.sandbox import Shop as SandboxShop
@@ -220,6 +220,16 @@ def set_shops(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def put(*rows: Shop) -> None:
         monkeypatch.setattr(shops, "shops", lambda: rows)
+
+    return put
+
+
+@pytest.fixture
+def set_files(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Replace the files of `flows/` that build a deployment."""
+
+    def put(**files: Callable[[Shop], Any]) -> None:
+        monkeypatch.setattr(commands, "build_functions", lambda _modules: files)
 
     return put
 

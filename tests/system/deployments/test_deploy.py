@@ -1,6 +1,6 @@
 """The command `prefect-tracktor deploy`: the deployments on the server, and repeated use."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -20,7 +20,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows import expired_exceptions, reconcile, status_change, webhooks
 from prefect_tracktor import TracktorCredentials
-from prefect_tracktor.deploy import Shop, commands, saved
+from prefect_tracktor.deploy import Shop, saved
 from prefect_tracktor.deploy.apply import STOPPED
 from prefect_tracktor.flows import sync_webhooks
 from tests.system.deployments.conftest import (
@@ -279,11 +279,9 @@ def test_deploy_dry_run_prints_the_changes_and_makes_none(
 
 
 def test_a_deployment_without_a_file_is_named_and_kept(
-    deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    deployed: None, server: Server, set_files: Callable[..., None], capsys: Output
 ) -> None:
-    monkeypatch.setattr(
-        commands, "build_functions", lambda _modules: {"webhooks": webhooks.deployment}
-    )
+    set_files(webhooks=webhooks.deployment)
     assert deploy_all("--dry-run") == 0
     assert f"prefect deployment delete '{MAIL}'" in capsys.readouterr().out
     assert server.names() == [MAIL]
@@ -309,7 +307,7 @@ def test_a_plain_prefect_deployment_keeps_one_schedule_when_deployed_twice(
     no_deployments: None,
     pool: str,
     server: Server,
-    monkeypatch: pytest.MonkeyPatch,
+    set_files: Callable[..., None],
     capsys: Output,
 ) -> None:
     def plain(_shop: Shop) -> Any:
@@ -322,7 +320,7 @@ def test_a_plain_prefect_deployment_keeps_one_schedule_when_deployed_twice(
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
 
-    monkeypatch.setattr(commands, "build_functions", lambda _modules: {"mine": plain})
+    set_files(mine=plain)
     assert deploy_all() == 0
     assert deploy_all() == 0
     assert "unchanged  Sync webhooks/mine" in capsys.readouterr().out
@@ -334,13 +332,13 @@ def test_a_deployment_with_two_schedules_is_refused(
     no_deployments: None,
     pool: str,
     server: Server,
-    monkeypatch: pytest.MonkeyPatch,
+    set_files: Callable[..., None],
     capsys: Output,
 ) -> None:
     def twice(_shop: Shop) -> Any:
         return sync_webhooks.to_deployment("mine", schedules=[Cron("0 9 * * *"), Cron("0 8 * * *")])
 
-    monkeypatch.setattr(commands, "build_functions", lambda _modules: {"mine": twice})
+    set_files(mine=twice)
     assert deploy_all() == 2
     assert "flows/mine.py has 2 schedules: keep one" in capsys.readouterr().out
     assert not server.names()
@@ -350,11 +348,10 @@ def test_one_refused_deployment_does_not_keep_the_others_from_being_deployed(
     no_deployments: None,
     pool: str,
     server: Server,
-    monkeypatch: pytest.MonkeyPatch,
+    set_files: Callable[..., None],
     capsys: Output,
 ) -> None:
-    makers = DEPLOYMENTS | {"reconcile": refused}
-    monkeypatch.setattr(commands, "build_functions", lambda _modules: makers)
+    set_files(**DEPLOYMENTS | {"reconcile": refused})
     assert deploy_all() == 2
     assert server.names() == [MAIL, HOURLY]
     assert f"REFUSED    {NIGHTLY}" in capsys.readouterr().out

@@ -63,10 +63,9 @@ def test_a_second_shop_with_the_same_account_is_refused(server: Server, capsys: 
 @pytest.mark.usefixtures("environment", "no_deployments", "pool")
 @pytest.mark.parametrize("only", [["of_my_own"], ["expired_exceptions", "of_my_own"]])
 def test_two_files_with_the_same_deployment_name_are_refused(
-    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output, only: list[str]
+    server: Server, set_files: Callable[..., None], capsys: Output, only: list[str]
 ) -> None:
-    makers = DEPLOYMENTS | {"of_my_own": DEPLOYMENTS["expired_exceptions"]}
-    monkeypatch.setattr(commands, "build_functions", lambda _modules: makers)
+    set_files(**DEPLOYMENTS | {"of_my_own": DEPLOYMENTS["expired_exceptions"]})
     assert deploy_all("--only", *only) == 2
     assert (
         f"make the same deployment {MAIL + '/email-expired-exceptions'!r}"
@@ -77,14 +76,13 @@ def test_two_files_with_the_same_deployment_name_are_refused(
 
 @pytest.mark.usefixtures("environment", "no_deployments", "pool")
 def test_a_file_with_a_missing_block_does_not_keep_others_from_being_deployed(
-    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    server: Server, set_files: Callable[..., None], capsys: Output
 ) -> None:
     def of_my_own(_shop: Shop) -> RunnerDeployment:
         EmailTemplate.load("nobody-made-this")
         raise AssertionError
 
-    makers = {"of_my_own": of_my_own, "expired_exceptions": DEPLOYMENTS["expired_exceptions"]}
-    monkeypatch.setattr(commands, "build_functions", lambda _modules: makers)
+    set_files(of_my_own=of_my_own, expired_exceptions=DEPLOYMENTS["expired_exceptions"])
     assert deploy_all() == 0
     assert server.names() == [f"{MAIL}/email-expired-exceptions"]
     assert "left out of_my_own: Unable to find block document named nobody-made-this" in (
