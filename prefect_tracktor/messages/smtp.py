@@ -313,6 +313,7 @@ def _reply(code: int, text: bytes, *, to_recipient: bool = False) -> Reply:
 
 
 def _reply_in(error: Exception) -> Reply | None:
+    # not logged: a server may echo the login
     if isinstance(error, smtplib.SMTPResponseException):
         return Reply(error.smtp_code, _text(error.smtp_error))
     return None

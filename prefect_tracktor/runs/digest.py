@@ -45,7 +45,6 @@ from prefect_tracktor.thresholds import Delay, Thresholds
 _CHARACTERS_AT_MOST = 1800
 _ROWS_IN_A_MAIL = 50
 _ROWS_AT_MOST = 5000
-_REFUSED = {DeliveryOutcome.REFUSED}
 
 
 class TeamDigest(BaseModel):
@@ -230,9 +229,10 @@ class DigestJob(Job[Order, Case, DigestReport]):
         """Send the digest everywhere, then record what was reported."""
         run = str(runtime.flow_run.id or uuid4())
         deliveries = [*self._post(), *self._mail(run)]
-        outcomes = {delivery.outcome for delivery in deliveries}
         errors = "; ".join(delivery.reason for delivery in deliveries if delivery.reason)
-        if outcomes - {DeliveryOutcome.SENT, DeliveryOutcome.REFUSED} or outcomes == _REFUSED:
+        outcomes = {delivery.outcome for delivery in deliveries}
+        only_refused = outcomes == {DeliveryOutcome.REFUSED}
+        if only_refused or outcomes - {DeliveryOutcome.SENT, DeliveryOutcome.REFUSED}:
             raise TracktorError(
                 f"the digest was not sent everywhere, so the next run repeats it: {errors}"
             )
