@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger
 from prefect.context import FlowRunContext
@@ -17,7 +17,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_tracktor.bulk import NOT_TRIED, Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import DatabaseError, InvalidInput
-from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.models import NO_FACTS, Order, OrderFacts
 from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import shown
@@ -28,6 +27,9 @@ from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.sources import FoundOrder, FoundOrders, OrderSource, chunked, iter_orders
 from prefect_tracktor.storage.completed_orders import arrived_at
 from prefect_tracktor.tasks import batch_of, get_orders
+
+if TYPE_CHECKING:  # reconciling and exporting have no figures
+    from prefect_tracktor.figures import ExceptionStats
 
 
 class Scan(Reading[Order]):
@@ -43,7 +45,7 @@ class Scan(Reading[Order]):
         calls: int = 0,
         needs: Needs = Needs(),  # noqa: B008 - immutable
         single: bool = False,
-        stats: ExceptionStats | None = None,
+        stats: "ExceptionStats | None" = None,
     ) -> None:
         self.credentials = credentials
         self._credentials = _for_each_chunk(credentials, reading.chunks_at_once)
